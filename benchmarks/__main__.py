@@ -25,6 +25,7 @@ NAMES = (
     "crops",
     "pairs",
     "training_step",
+    "upsampling",
     "training_alike",
     "training_store",
     "generation",

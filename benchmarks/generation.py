@@ -82,12 +82,6 @@ def measure(options: Options) -> Result:
             "filters (AMX, mixed_bfloat16, 2026-11-24): SSIM 2.8 ms, writing and records 1 ms, product histogram 0.6 "
             "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the side-by-side PNG and 8 "
             "ms for the report.",
-            "Tried (2026-11-24, processor time of one tile of the full-size network in mixed_bfloat16, in parts of 16 "
-            "and, in brackets, one by one): the 5x5 kernel composed in every call 55 ms (271); 4x4 kernel and box 35; "
-            "kernels made ready once and weights kept in bfloat16 30; sub-pixel convolution 21 (63), all kept. In "
-            "float32 76 ms (169) for 152 (415). What is left: convolutions 70 %, LeakyReLU behind the box 10 %, "
-            "putting skips beside features 6 %, the box 6 %, depth-to-space 4 %; one by one, oneDNN's own "
-            "order of the weights, made anew in each call.",
             f"The plain way is timed on one tile in {PLAIN_PART}, and its seconds multiplied.",
         ],
         packages=package_versions(["tensorflow", "keras", "zarr", "scipy", "pillow"]),

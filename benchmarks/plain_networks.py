@@ -1,4 +1,4 @@
-"""The generator as it is usually written in Keras: UpSampling2D, then Conv2D, all float32. For comparison only.
+"""The generator as it is usually written in Keras: Conv2DTranspose, float32, nothing fused. For comparison only.
 
 Same layers, widths and noise inputs as `build_generator`, so that only the form differs.
 """
@@ -45,7 +45,7 @@ def build_plain_generator(
 
 
 def _upsampled(features: Any, filters: int, *, use_bias: bool) -> Any:
-    return layers.Conv2D(filters, 4, padding="same", use_bias=use_bias)(layers.UpSampling2D(2)(features))
+    return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=use_bias)(features)
 
 
 def _noise_conv(filters: int) -> keras.layers.Layer:

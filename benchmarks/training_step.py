@@ -29,19 +29,11 @@ def measure(options: Options) -> Result:
         figures,
         [
             "The full size is 64 filters and batches of 16; 16 filters, batches of 8 are the sample's networks.",
-            "Profile of a full-size step in mixed_bfloat16 (AMX, TensorFlow's profiler, one thread, 2026-11-24), 6.3 s "
-            "of processor time with Keras's batch norms and the composed 5x5 kernel: batch norms 29 %, cropping and "
-            "composing kernels 7 %. Now 3.6 s: convolutions and their gradients 61 %, LeakyReLU 11 %, Adam and "
-            "EMA 9 %, batch norms 8 %, casts 2 %.",
             "Tried and kept (2026-11-24, processor time, forward and backward pass): fused batch norm, 35 ms for 290 "
-            "on 16 x 128² x 64 features; 4x4 kernel and box in the place of the 5x5 kernel, 1.17 s for 2.09 in all "
-            "upsampling layers but the last, whose 3 filters took 117 ms for 99; there a slice without steps, which "
-            "crops, took 74 ms for 99.",
-            "Tried and left: cropping by explicit padding of the transposed convolution, which oneDNN does not take, "
-            "six times as slow; composing the 5x5 kernel by a product of matrices, 8 % less where the box saves 37; "
-            "sub-pixel convolution, faster in the forward pass, but 1.22 s for 1.15 with its gradient; the 1,024 "
-            "channels of decoder_4 in two parts, 224 ms for 287, a matter of this processor's cache; LeakyReLU "
-            "as a maximum, 100 ms for 35.",
+            "on 16 x 128² x 64 features.",
+            "Tried and left: LeakyReLU as a maximum, 100 ms for 35; upsampling as sub-pixel convolutions where there "
+            "are more than 8 filters, 38 ms for 31 with gradients (2026-11-30, 8 x 16² x 192 features to 64, bfloat16 "
+            "by AVX-512); cropping a transposed convolution without padding, 33 for 31.",
             "Tried and kept (2026-11-26, AMX, 9 rounds): TensorFlow's kernel for Adam, one pass over each weight for a "
             "dozen of Keras's, which the plain form has. The full-size G's update takes 48 ms for 132, and 92 ms of "
             "processor time for 261: 3 to 4 % of a step, less than such steps differ by on a busy machine.",
@@ -52,9 +44,9 @@ def measure(options: Options) -> Result:
             "exactly; but the kernel rounded to it lets brightness through where it should not, which is as bad: near "
             "white an error of 0.10 of the residual's variation, 0.13 with pixels rounded and 0.004 in float32. That "
             "convolution and its gradient would take 49 ms of processor time for 62.",
-            "On A, which has AMX, the full-size step was 4.74 × (3.96 – 5.52) the plain one, 2 runs, and the sample's "
-            "3.02 × (2.66 – 3.18), 5 runs (2026-11-26). On B, which has AVX-512 BF16 alone, it was 2.97 × (2.93 – "
-            "3.02) before that kernel for Adam.",
+            "With nearest upsampling in place of transposed convolutions, until December 2026, the full-size step was "
+            "4.74 × (3.96 – 5.52) the plain one on A, which has AMX, and 2.97 × (2.93 – 3.02) on B, which has AVX-512 "
+            "BF16 alone; see upsampling.py.",
         ],
         packages=package_versions(["tensorflow", "keras"]),
     )

@@ -41,6 +41,7 @@ from distort_pipeline.records import LEVELS_PER_UNIT, Image, derive_seed
 from distort_pipeline.steps import train
 from distort_pipeline.training.crops import CropBatch, Crops
 from distort_pipeline.training.gan import GANTrainer
+from studies.nearest_upsampling import nearest_upsampling
 
 LEVEL = 3
 GRID_PX = 8  # of JPEG's blocks
@@ -203,6 +204,7 @@ VARIANTS = {
     "jpeg, D with spectral norm": Variant("jpeg", inside=spectral_norm),
     "jpeg, plain input of D": Variant("jpeg", {"discriminator_input": "plain"}),
     "jpeg, rates decay to 0": Variant("jpeg", inside=decay(STEPS)),
+    "jpeg, nearest upsampling": Variant("jpeg", inside=nearest_upsampling, fuses=False),
     "jpeg, 5 blocks": Variant("jpeg", inside=depth(5)),
     "jpeg, 3 blocks": Variant("jpeg", inside=depth(3)),
     "noise": Variant("white_noise"),

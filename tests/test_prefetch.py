@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from distort_pipeline.training.crops import prefetch
+from distort_pipeline.progress import prefetch
 
 
 def workers():

@@ -16,24 +16,29 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness import machine
 from benchmarks.unknown import page, strips
 from benchmarks.unknown.distortions import UNKNOWN
-from benchmarks.unknown.judge import judge, read_baselines, read_generated, read_images
+from benchmarks.unknown.figures import closeness, full_reference, severity
+from benchmarks.unknown.judge import judge, read_baselines, read_generated, read_images, read_pairs
 from benchmarks.unknown.make import make, names_of, png_bytes, write_once
-from benchmarks.unknown.photos import JUDGE, choose
+from benchmarks.unknown.photos import JUDGE, LEARN, choose
 from benchmarks.unknown.pixels import Image
+from distort_pipeline.metrics.jsd_nss import nss_histograms
 
 RESULTS = Path(__file__).with_name("results")
 OUT = Path("build/unknown")
 PAIRS_OPTIONS = ("--distortions=", "--workers", "0")
 TRAIN_OPTIONS: tuple[str, ...] = ()  # the product's own defaults, for every distortion alike
 EVALUATE_OPTIONS = ("--c2st-steps", "0")  # the judge has classifiers of its own
+FEW = 8  # pairs, of those that are held against all of them
 GENERATE_OPTIONS = ("--whole-images", "--splits", "train,val,test", "--count", str(JUDGE), "--workers", "0")
 
 
@@ -53,6 +58,7 @@ def main() -> None:
     parser.add_argument("--only", help=f"some of {', '.join(UNKNOWN)}, with commas between")
     parser.add_argument("--baselines", action="store_true", help="no training: identity, redraw and controls alone")
     parser.add_argument("--without-adversary", action="store_true", help="the same time at adversarial weight 0")
+    parser.add_argument("--memorised", action="store_true", help=f"from {FEW} and from all pairs: scores on both parts")
     parser.add_argument("--no-network", action="store_true", help="one classifier alone, the logistic one: quick")
     args = parser.parse_args()
     names = names_of(args.only, parser.error)
@@ -60,6 +66,7 @@ def main() -> None:
     for name in names:
         make(UNKNOWN[name], photos, args.out / name)
         step = baselines_of if args.baselines else learn_without_adversary if args.without_adversary else learn
+        step = memorised if args.memorised else step
         result = step(name, args.out, network=not args.no_network)
         print(f"{name}: {result['verdict']}", flush=True)
     page.write(RESULTS)
@@ -84,6 +91,43 @@ def learn_without_adversary(name: str, out: Path, *, network: bool) -> dict[str,
     minutes = {"train_without_adversary": run(folder, (ingest, pairs, train, generate))["train"]}
     figures = {"without_adversary": judge_corpus(folder, "mean", "generated_mean", network=network)}
     return keep(name, result["figures"] | figures, result["cpu_minutes"] | minutes, on=result["machine"])
+
+
+def memorised(name: str, out: Path, *, network: bool) -> dict[str, Any]:  # noqa: ARG001 - judged without classifiers
+    """Learn one distortion from few pairs and from all, and add what both score on the photographs of both parts."""
+    result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    figures: dict[str, Any] = {}
+    for count in (FEW, LEARN):
+        folder = out / f"{name}-{count}" if count < LEARN else out / name
+        if count < LEARN:
+            copy_some(out / name, folder, count)
+        ingest, pairs, train, _, judged = commands(name)
+        words = ("generate", "learn/pristine", *GENERATE_OPTIONS[:-3], str(count), *GENERATE_OPTIONS[-2:])
+        learned = Command((*words, "--out", "relearned"), "relearned")
+        run(folder, (ingest, pairs, train, judged, learned))
+        scores = {}
+        for part, corpus, source in (("learn", "relearned", folder), ("judge", "corpus", out / name)):
+            pristine, true, stems = read_pairs(source / part)
+            unpack(folder / corpus, folder / f"generated_{part}", pristine, stems)
+            generated = read_generated(folder / f"generated_{part}", stems)
+            scores[part] = {
+                "jsd": asdict(closeness([nss_histograms(image) for image in true], generated)["d1_1"]),
+                "delta_psnr_db": (severity(pristine, full_reference(pristine, true), generated)["psnr_db"] or {})[
+                    "delta"
+                ],
+            }
+        figures[str(count)] = scores
+    return keep(name, result["figures"] | {"memorised": figures}, result["cpu_minutes"], on=result["machine"])
+
+
+def copy_some(whole: Path, folder: Path, count: int) -> None:
+    """Copy `count` of the pairs to learn from, spread over all, and the photographs to judge on."""
+    stems = sorted(path.stem for path in (whole / "learn" / "pristine").iterdir())
+    chosen = {stems[index] for index in np.linspace(0, len(stems) - 1, count).round().astype(int)}
+    for kind in ("learn/pristine", "learn/distorted", "judge/pristine"):
+        for path in sorted((whole / kind).iterdir()):
+            if path.stem in chosen or kind.startswith("judge"):
+                write_once(folder / kind / path.name, path.read_bytes)
 
 
 def run(folder: Path, steps: Sequence[Command]) -> dict[str, float]:

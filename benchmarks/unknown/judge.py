@@ -147,6 +147,16 @@ def read_images(folder: Path) -> tuple[Images, list[str]]:
     return Images(read("pristine"), read("distorted"), read("weaker"), redraw), stems
 
 
+def read_pairs(folder: Path) -> tuple[list[Image], list[Image], list[str]]:
+    """Return the pristine and the true images below one part's `folder`, and the stems of their files, sorted."""
+    stems = sorted(path.stem for path in (folder / "pristine").glob("*.png"))
+    pristine, true = (
+        [decode(next((folder / kind).glob(f"{stem}.*")).read_bytes()) for stem in stems]
+        for kind in ("pristine", "distorted")
+    )
+    return pristine, true, stems
+
+
 def read_generated(folder: Path, stems: Sequence[str]) -> list[Image]:
     """Return one image of each of `stems` below `folder`: the file of that stem, or the first whose name has it."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))

@@ -52,7 +52,7 @@ def render(results: Iterable[Figures]) -> str:
     passed = sum(result["verdict"] == "passed" for result in results)
     learned = sum("generated" in result["figures"] for result in results)
     count = f"**{passed} of {learned} learned distortions passed** ({len(UNKNOWN)} in all)."
-    tables = (_closeness_table, _adversary_table, _feature_table, _severity_table, _use_table)
+    tables = (_closeness_table, _adversary_table, _memory_table, _feature_table, _severity_table, _use_table)
     sections = [HEAD.format(goal=GOAL), count, *(table(results) for table in tables)]
     return "\n\n".join(section.strip() for section in sections if section) + "\n"
 
@@ -124,6 +124,27 @@ def _adversary_table(results: Iterable[Figures]) -> str:
             cells = [f"`{result['name']}`", name, _jsd(figures), _accuracy_cell(figures), f"{median:.2f}"]
             lines.append(f"| {' | '.join(cells)} | {result['cpu_minutes'][step]:.1f} |")
     return "\n".join(lines) if compared else ""
+
+
+def _memory_table(results: Iterable[Figures]) -> str:
+    """Return the table of scores on training and on judging photographs; '' without any."""
+    lines = [
+        "## Memory",
+        "",
+        "Learned from 8 and from 48 pairs by the same command: JSD_NSS and Δ PSNR on the photographs of the pairs and",
+        "on the 24 that judge, with their intervals. A generator that remembers its pairs scores better on them.",
+        "",
+        "| distortion | pairs | JSD_NSS, training | judging | Δ PSNR, training | judging |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    before = len(lines)
+    for result in results:
+        for count, parts in result["figures"].get("memorised", {}).items():
+            learn, judge = parts["learn"], parts["judge"]
+            cells = [f"`{result['name']}`", count, _interval(learn["jsd"], ".4f"), _interval(judge["jsd"], ".4f")]
+            cells += [_interval(part["delta_psnr_db"], "+.2f") for part in (learn, judge)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > before else ""
 
 
 def _feature_table(results: Iterable[Figures]) -> str:

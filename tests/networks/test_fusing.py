@@ -18,7 +18,7 @@ def test_a_fused_generator_equals_the_trained_one_in_inference(noise_channels):
         path: rng.uniform(0.5, 1.5, array.shape).astype(np.float32) if path.endswith(norms) else array
         for path, array in weights_of(trained).items()
     }
-    weights["decoder_7_conv/kernel"] = 50 * weights["decoder_7_conv/kernel"]  # a residual that fills the range
+    weights["decoder_7_up/kernel"] = 50 * weights["decoder_7_up/kernel"]  # a residual that fills the range
     assign_weights(trained, weights)
     fused = build_generator(Architecture(base_filters=4, noise_channels=noise_channels), fused=True)
     assign_weights(fused, fused_weights(weights))

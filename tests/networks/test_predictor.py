@@ -13,7 +13,7 @@ def images(number, height, width, seed=0):
 def lively(noise_channels):
     """A generator whose residual is large enough to be seen in 8 bits."""
     model = build_generator(Architecture(base_filters=2, noise_channels=noise_channels))
-    head = model.get_layer("decoder_7_conv")
+    head = model.get_layer("decoder_7_up")
     rng = np.random.default_rng(0)
     head.set_weights([rng.normal(0, 0.5, weights.shape) for weights in head.get_weights()])
     return model

@@ -65,7 +65,7 @@ def write_model(folder, distortion, parameters, *, noise=0.0):
 
     channels = 3 if noise else 0
     weights = weights_of(build_generator(Architecture(base_filters=4, noise_channels=channels)))
-    for name in ("decoder_7_conv/kernel", "decoder_7_conv/bias"):
+    for name in ("decoder_7_up/kernel", "decoder_7_up/bias"):
         weights[name] = np.zeros_like(weights[name])
     if noise:
         kernel = np.zeros_like(weights["decoder_7_noise/kernel"])

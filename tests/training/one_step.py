@@ -8,6 +8,7 @@ leaves BACKEND.safetensors, the state after the step with every gradient in it, 
 import json
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -15,10 +16,14 @@ import numpy as np
 from distort_pipeline.models.store import load_generator, read_arrays, write_arrays
 from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.networks.inputs import noise_shapes
+from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.layers import CoefficientCurves, NoisePyramid
+from distort_pipeline.networks.patches import FREE_CHANNELS, LATENTS
+from distort_pipeline.training import compact
 from distort_pipeline.training.gan import GANConfig, make_trainer
 
 RATE = 0.05
+CHANNELS = {"distorted": 3, "noise": 3, "free": FREE_CHANNELS}
 # Leaky ReLU has a kink: a value within rounding of 0 gets another slope on another backend, and moves small networks'
 # gradients by a hundredth. With this seed and this batch none lies there.
 SEED = 3
@@ -110,7 +115,30 @@ def generate(folder):
     np.save(folder / f"{backend_name()}.npy", generated)
 
 
+def compact_steps(folder):
+    """Write BACKEND-compact.safetensors, the state of the small networks after three steps, and their losses."""
+    with patch.object(compact, "has_bfloat16", lambda: False):
+        stage = JpegStage(np.full((8, 8), 8), np.full((8, 8), 12), "4:2:0")
+        network = compact.CompactNetwork(compact.CompactSettings(), residual_scale=5.0, jpeg=stage)
+    trainer = compact.AdversarialTrainer(network, compact.CompactSettings(warmup_steps=0, lost=100.0), steps=10)
+    first = folder / "first-compact.safetensors"
+    if not first.exists():
+        write_arrays(first, trainer.state())
+    trainer.restore(read_arrays(first)[0])
+    rng, side = np.random.default_rng(0), 32
+    x = np.load(folder / "images.npy")[:2, :side, :side].astype(np.float32)
+    unit = {name: rng.standard_normal((2, side, side, channels), np.float32) for name, channels in CHANNELS.items()}
+    batch = {
+        "pristine": x, "base": x, "distorted": np.clip(x + 5 * unit["noise"], 0, 255), "noise": 4 * unit["distorted"],
+        "free": unit["free"], "latent": rng.standard_normal((2, LATENTS), np.float32),
+        "offsets": np.zeros((2, 2), np.float32), "sizes": np.full((2, 2), 256, np.float32),
+    }  # fmt: skip
+    losses = [{name: float(value) for name, value in trainer.step(batch, number).items()} for number in range(3)]
+    (folder / f"{backend_name()}-compact.json").write_text(json.dumps(losses), encoding="utf-8")
+    write_arrays(folder / f"{backend_name()}-compact.safetensors", network.state())
+
+
 if __name__ == "__main__":
-    for write in (step, layers, generate):
+    for write in (step, layers, generate, compact_steps):
         write(Path(sys.argv[1]))
     print("imported:", *(name for name in ("jax", "tensorflow") if name in sys.modules))

@@ -55,7 +55,7 @@ def folder(crops, tmp_path_factory):
     np.savez(folder / "batch.npz", pristine=crops[0], distorted=crops[1], **noises)
     np.save(folder / "images.npy", crops[0])
     write_random_model(folder / "model")
-    for write in (one_step.step, one_step.layers, one_step.generate):
+    for write in (one_step.step, one_step.layers, one_step.generate, one_step.compact_steps):
         write(folder)
     (folder / "printed").write_text(run_on("jax", "-m", "tests.training.one_step", str(folder)), encoding="utf-8")
     return folder
@@ -118,6 +118,22 @@ def test_a_step_changes_what_is_compared(stepped):
     after = stepped["jax"][1]
     gradients = [name for name in after if name.endswith("_gradient") and not before_a_norm(name)]
     assert min(np.abs(after[name]).max() for name in gradients) > 1e-6
+
+
+def test_learning_from_pairs_takes_the_same_steps(folder):
+    reference, other = (
+        json.loads((folder / f"{backend}-compact.json").read_text(encoding="utf-8"))
+        for backend in ("tensorflow", "jax")
+    )
+    assert all(losses["generator_moves"] for losses in reference)
+    for losses, others in zip(reference, other, strict=True):
+        assert losses == pytest.approx(others, rel=0.02, abs=1e-4)  # Adam makes a full step of rounding noise too
+    first, after, by_jax = (
+        read_arrays(folder / f"{name}-compact.safetensors")[0] for name in ("first", "tensorflow", "jax")
+    )
+    for name, weights in after.items():
+        change = np.linalg.norm(weights - first[name])
+        assert np.linalg.norm(by_jax[name] - weights) <= 0.25 * change + 1e-6, name
 
 
 def test_tensorflow_is_not_imported_with_jax(folder):

@@ -24,24 +24,14 @@ from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.readme import exported_parts_readme, exported_readme, facts
 from distort_pipeline.models.store import load_generator, load_network, write_arrays
 from distort_pipeline.networks.backend import keras
-from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
+from distort_pipeline.networks.layers import SubpixelConv2DTranspose
 from distort_pipeline.records import Report, make_rng
-
-AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind
 
 
 def portable_generator(generator: keras.Model) -> keras.Model:
-    """Return a model equivalent to the fused `generator`: convolutions, LeakyReLU and sums, float32.
-
-    Our upsampling layer becomes the equivalent transposed convolution with a composed kernel.
-    """
+    """Return a model equivalent to the fused `generator`: convolutions, LeakyReLU and sums, float32."""
     copy = keras.models.clone_model(generator, clone_function=_plain_layer)
-    for layer in generator.layers:
-        twin = copy.get_layer(layer.name)
-        if isinstance(layer, UpsampledConv2D):
-            twin.set_weights([np.asarray(composed_kernel(layer.trained_kernel())), *layer.get_weights()[1:]])
-        else:
-            twin.set_weights(layer.get_weights())
+    copy.set_weights(generator.get_weights())
     return copy
 
 
@@ -51,17 +41,9 @@ def needs_our_layers(model: keras.Model) -> bool:
 
 
 def _plain_layer(layer: keras.layers.Layer) -> Any:
-    if not isinstance(layer, UpsampledConv2D):
-        return layer.__class__.from_config(layer.get_config())
-    return keras.Sequential(
-        [
-            keras.layers.Conv2DTranspose(
-                layer.filters, COMPOSED_PX, strides=2, padding="valid", use_bias=layer.use_bias, name="conv"
-            ),
-            keras.layers.Cropping2D(((AHEAD, BEHIND), (AHEAD, BEHIND)), name="crop"),
-        ],
-        name=layer.name,
-    )
+    own = isinstance(layer, SubpixelConv2DTranspose)
+    plain = keras.layers.Conv2DTranspose if own else layer.__class__
+    return plain.from_config(layer.get_config())
 
 
 Values = NDArray[np.float32]
@@ -178,7 +160,7 @@ def _test_inputs(card: ModelCard) -> list[Values]:
 def _compact_inputs(noise_scale: float) -> list[Values]:
     """Return a batch of two noise images for the network of a composed generator."""
     from distort_pipeline.networks.compact import NetworkBatch, network_inputs
-    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
+    from distort_pipeline.networks.patches import FREE_CHANNELS, LATENTS
 
     rng = make_rng(0)
     pristine, base = rng.uniform(0, 255, (2, 2, *TEST_SIDES_PX, 3)).astype(np.float32)

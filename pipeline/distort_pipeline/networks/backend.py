@@ -48,7 +48,9 @@ def backend_name() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Return whether this processor multiplies in bfloat16; where it only emulates it, float32 is faster."""
+    """Return whether a GPU or this processor multiplies in bfloat16; where it only emulates it, float32 is faster."""
+    if visible_gpus():
+        return True
     flags = Path("/proc/cpuinfo")
     text = flags.read_text() if flags.is_file() else ""
     return any(flag in text for flag in BFLOAT16_FLAGS)

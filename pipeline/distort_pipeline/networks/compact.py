@@ -21,9 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.backend import keras, ops
-from distort_pipeline.networks.composed import FREE_CHANNELS, GRID_PX, LATENTS
-from distort_pipeline.networks.patches import Levels, TilePosition
-from distort_pipeline.networks.signal_noise import TO_YCC
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, TO_YCC, Levels, TilePosition
 from distort_pipeline.records import LEVELS_PER_UNIT, Json
 
 LEAK = 0.2

@@ -28,15 +28,12 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.jpeg_stage import JpegStage
-from distort_pipeline.networks.patches import Levels, TilePosition, white_field
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, TilePosition, white_field
 from distort_pipeline.networks.signal_noise import REACH_PX, SignalNoise
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image, Images
 
-FREE_CHANNELS = 2  # white noise at full resolution that the network may use as it likes
 CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
-LATENTS = 4  # per image: log gain, and free ones
-GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 units, and twice those of other block codecs
 BLOCK_PX = 256  # sides of what is distorted at a time
 EXACTLY = 1e-9  # positions nearer than this to a level's count as the level's
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
@@ -51,7 +48,6 @@ class ComposedGenerator:
     linear: tuple[Any, ...] = ()  # of `colour` and `filters`
     body: Body | None = None
     noise: SignalNoise | None = None
-    noise_gain: float = 1.0
     jpeg: JpegStage | None = None
     codec: Codec | None = None  # of whole images, in place of `jpeg`
 
@@ -91,7 +87,7 @@ class ComposedGenerator:
         noise = np.zeros_like(base)
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
-            noise = self.noise.colour(base, white[..., :3], log_gain) * np.float32(self.noise_gain)
+            noise = self.noise.colour(base, white[..., :3], log_gain)
             latent[0] = log_gain
         free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
         return {"base": base, "noise": noise, "free": free, "latent": latent}

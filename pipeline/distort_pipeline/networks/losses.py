@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.networks.backend import ops
-from distort_pipeline.networks.signal_noise import TO_YCC
+from distort_pipeline.networks.patches import TO_YCC
 
 RANGE_SPAN = 2.0  # white minus black on the networks' scale
 

@@ -12,6 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Levels = NDArray[np.float32]  # (H, W, 3) or (H, W), on 0-255, neither rounded nor clipped
+TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
+TO_RGB = np.linalg.inv(TO_YCC)
+GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 units, and twice those of other block codecs
+FREE_CHANNELS = 2  # white noise at full resolution that a network may use as it likes
+LATENTS = 4  # per image: log gain, and free ones
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Jso
     """Return the arrays of `generator` and its description; `composed_generator` makes it of them again."""
     arrays: Arrays = {"choices": np.array(generator.choices, np.int32)}
     linear: list[Json] = []
-    described: dict[str, Json] = {"noise_gain": generator.noise_gain, "linear": linear}
+    described: dict[str, Json] = {"linear": linear}
     for number, model in enumerate(generator.linear):
         name = f"linear_{number}"
         fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
@@ -96,6 +96,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
     noise = jpeg = codec = body = None
     if "noise.kernels" in arrays:
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
+        noise = noise.times(np.full(3, described.get("noise_gain", 1.0)))  # of models before December 2026
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
@@ -114,6 +115,5 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         linear=tuple(linear),
         body=body,
         noise=noise,
-        noise_gain=described["noise_gain"],
         jpeg=jpeg,
     )

@@ -17,8 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
-from distort_pipeline.networks.signal_noise import TO_RGB, TO_YCC
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, TilePosition
 from distort_pipeline.records import make_rng
 
 BLUR_SIGMAS_PX = (0.7, 1.4, 2.8, 5.6)  # between which the bands lie

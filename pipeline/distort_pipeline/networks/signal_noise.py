@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from distort_pipeline.networks.patches import Levels, PairPatch
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch
 
 LUMAS = 8  # bins
 CONTRAST_QUANTILES = (0.1, 0.3, 0.55, 0.8, 0.93, 0.985)  # bins' centres; few pixels are edges, and edges differ most
@@ -33,8 +33,6 @@ CONTRAST_WINDOW_PX = 7
 CUT, CUT_SIGMA_PX = 2.5, 6.0  # local deviations, and the window in which they are local
 KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
 SPECTRUM_PX = 32  # windows, half overlapping
-TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
-TO_RGB = np.linalg.inv(TO_YCC)
 LEAST_VARIANCE = 1e-4  # levels²
 CORRECTIONS, MOST_CORRECTION = 3, 2.0  # rounds through the last stage; the most that one changes an amplitude
 PRIOR_PIXELS = 300  # that neighbouring bins are worth
@@ -82,6 +80,10 @@ class SignalNoise:
         unit = ycc @ TO_RGB.T.astype(np.float32)
         return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
 
+    def times(self, gains: NDArray[np.floating]) -> SignalNoise:
+        """Return this noise with Y, Cb and Cr times `gains` (3,), or (CONTRASTS, 3) by contrast."""
+        return replace(self, amplitudes=(self.amplitudes * gains).astype(np.float32))
+
     def whiten(self, base: Levels, residual: Levels, surroundings: Surroundings) -> Levels:
         """Return `residual` (H, W, 3) in units of what the bins say, its components uncorrelated, not its pixels."""
         unit = _cut(_unit_ycc(base, residual, self.deviations)) / surroundings.interpolate(self.amplitudes)
@@ -107,16 +109,18 @@ class Surroundings:
 
     def interpolate(self, amplitudes: NDArray[np.float32]) -> Levels:
         """Return `amplitudes` (LUMAS, CONTRASTS, 3) at each pixel (H, W, 3), linear between the centres of bins."""
+        return np.stack([self.at_pixels(amplitudes[..., c], c) for c in range(3)], axis=-1)
+
+    def at_pixels(self, table: NDArray[np.float32], component: int) -> Levels:
+        """Return a component's `table` (LUMAS, CONTRASTS) at each pixel (H, W), linear between the centres of bins."""
         position = np.clip(self.luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
         low = np.minimum(position.astype(np.intp), LUMAS - 2)
         high_share = (position - low).astype(np.float32)
-        at_pixels = np.zeros((*self.luma.shape, 3), np.float32)
-        for c in range(3):
-            for t in range(CONTRASTS):
-                table = amplitudes[:, t, c]
-                amplitude = (1 - high_share) * table[low] + high_share * table[low + 1]
-                at_pixels[..., c] += self.shares[CONTRAST_OF[c]][..., t] * amplitude
-        return at_pixels
+        values = np.zeros(self.luma.shape, np.float32)
+        for t in range(CONTRASTS):
+            at_luma = (1 - high_share) * table[low, t] + high_share * table[low + 1, t]
+            values += self.shares[CONTRAST_OF[component]][..., t] * at_luma
+        return values
 
     def bins(self, component: int) -> NDArray[np.intp]:
         """Return the number of the nearest bin (H, W), LUMAS by CONTRASTS, of a component."""

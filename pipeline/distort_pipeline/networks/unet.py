@@ -10,11 +10,12 @@ from typing import Any
 
 from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.inputs import GeneratorInputs, fade
-from distort_pipeline.networks.layers import BatchNorm, UpsampledConv2D, severity_map
+from distort_pipeline.networks.layers import BatchNorm, SubpixelConv2DTranspose, severity_map
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; from the paper's figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block outputs the 3 channels of the residual
 LEAK = 0.2
+FEW_FILTERS = 8  # up to which the sub-pixel form is faster
 RESIDUAL_START = 0.002  # deviation of the last kernel: the first residual is a few 8-bit levels, not dozens
 NOISE_START = 0.02  # the same for the last noise kernel: noise of about 13 levels of 8 bits
 BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
@@ -58,7 +59,7 @@ class UNet:
 
     def _decoder_block(self, features: Any, noise: Any, filters: int, block: int) -> Any:
         name = f"decoder_{block}"
-        features = self._upsampled(filters, f"{name}_conv", use_bias=self.fused)(features)
+        features = self._upsampled(filters, f"{name}_up", use_bias=self.fused)(features)
         for noise_map in noise:
             injected = self._noise_conv(filters, f"{name}_noise")(noise_map)
             features = keras.layers.Add(name=f"{name}_inject", dtype=self.precision)([features, injected])
@@ -70,11 +71,13 @@ class UNet:
             keras.initializers.Zeros() if self.starts_at_zero else keras.initializers.RandomNormal(stddev=d)
             for d in deviations
         )
-        residual = self._upsampled(3, f"{name}_conv", use_bias=True, kernel_initializer=start)(features)
+        residual = self._upsampled(3, f"{name}_up", use_bias=True, kernel_initializer=start)(features)
         return [residual, *(self._noise_conv(3, f"{name}_noise", noise_start)(noise_map) for noise_map in noise)]
 
     def _upsampled(self, filters: int, name: str, **options: Any) -> keras.layers.Layer:
-        return UpsampledConv2D(filters, fused=self.fused, name=name, dtype=self.precision, **options)
+        """Return the layer that upsamples: the paper's "symmetric parameters" are those of the strided convolution."""
+        layer = SubpixelConv2DTranspose if filters <= FEW_FILTERS else keras.layers.Conv2DTranspose
+        return layer(filters, 4, strides=2, padding="same", name=name, dtype=self.precision, **options)
 
     def _noise_conv(self, filters: int, name: str, initializer: Any = "glorot_uniform") -> keras.layers.Layer:
         options = {"kernel_initializer": initializer, "name": name, "dtype": self.precision}

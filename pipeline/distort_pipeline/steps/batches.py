@@ -33,11 +33,11 @@ from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
 from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.progress import prefetch
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
 from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
 from distort_pipeline.steps.truth import BatchTruth, SharedTruth, cut_tile, judged_rows, own_truth, rows_to_show
-from distort_pipeline.training.crops import prefetch
 
 LIMITS = (0, 255)
 SEARCH_BATCHES = 4  # inference batches per search: images at their target leave the later evaluations

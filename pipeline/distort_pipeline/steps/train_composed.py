@@ -29,8 +29,8 @@ from distort_pipeline.models.card import (
 )
 from distort_pipeline.models.store import WEIGHTS, arrays_digest, publish_model, write_arrays, write_histograms
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
-from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator, ComposedPredictor
-from distort_pipeline.networks.patches import PairPatch
+from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor
+from distort_pipeline.networks.patches import GRID_PX, PairPatch
 from distort_pipeline.networks.saved import composed_levels, levels_arrays
 from distort_pipeline.records import Report, derive_seed, digest
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn

@@ -15,15 +15,15 @@ covariance for any angle, which costs a multiplication in place of a coloured fi
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.backend import has_bfloat16, keras
+from distort_pipeline.networks.backend import backend_name, has_bfloat16, keras, ops
 from distort_pipeline.networks.compact import (
     CompactSize,
     NetworkBatch,
@@ -32,13 +32,14 @@ from distort_pipeline.networks.compact import (
     new_body,
     position_maps,
 )
-from distort_pipeline.networks.composed import FREE_CHANNELS, GRID_PX, LATENTS, ComposedGenerator
 from distort_pipeline.networks.jpeg_stage import JpegStage, StraightThroughJpeg
 from distort_pipeline.networks.losses import power_mismatch
-from distort_pipeline.networks.patches import Levels, PairPatch, white_field
-from distort_pipeline.networks.signal_noise import REACH_PX
-from distort_pipeline.records import LEVELS_PER_UNIT
-from distort_pipeline.training.crops import prefetch
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
+from distort_pipeline.progress import prefetch
+from distort_pipeline.records import LEVELS_PER_UNIT, make_rng
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.composed import ComposedGenerator
 
 Inputs = dict[str, NDArray[np.generic]]
 BATCHES_AHEAD = 2
@@ -75,15 +76,8 @@ class CompactCrops:
         self._draws = []
         for number, (patch, base) in enumerate(zip(self.patches, self.bases, strict=True)):
             gain = float(self._log_gains[patch.image % len(self._log_gains)])
-            height, width = base.shape[:2]
             levels = base.astype(np.float32)
-            one, other = (
-                generator.noise_gain
-                * generator.noise.colour(
-                    levels, white_field(2 * number + n, 0, 0, height + 2 * REACH_PX, width + 2 * REACH_PX, 3), gain
-                )
-                for n in range(2)
-            )
+            one, other = (generator.noise.draw(levels, make_rng(2 * number + n), gain) for n in range(2))
             self._draws.append((one.astype(np.float16), other.astype(np.float16)))
 
     def prefetch(self, first: int, last: int) -> Generator[CompactBatch, None, None]:
@@ -126,8 +120,20 @@ CHANCE = float(np.log(2))  # the paired relativistic loss of a D that knows noth
 PATIENCE = 4  # validations that are worse, before the network goes back
 LEAST_RATE = 0.2  # of the first learning rate: slower than this nothing more is gained
 BETA_2 = 0.99
-ORDER = ("pristine", "base", "distorted", "noise", "free", "latent", "offsets", "sizes")
 State = dict[str, NDArray[Any]]
+
+
+Losses = tuple[Sequence[Any], Mapping[str, Any]]  # of each part, and figures
+Update = Callable[[Mapping[str, Any], Sequence[bool], float], Mapping[str, Any]]  # batch, who moves, decay → figures
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network that is trained, its optimiser, and the moving average of its weights, if there is one."""
+
+    network: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    averaged: keras.Model | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ class CompactNetwork:
     """The network that is trained, the average of its weights, and the generator around it."""
 
     def __init__(self, settings: CompactSettings, *, residual_scale: float, jpeg: JpegStage | None) -> None:
-        keras.utils.set_random_seed(settings.seed)
+        random.seed(settings.seed)  # of Keras's initialisers; keras.utils.set_random_seed would import TensorFlow
         self.residual_scale = residual_scale  # levels, rms
         self.precision = "mixed_bfloat16" if has_bfloat16() else "float32"
         self.network, self.averaged = new_body(precision=self.precision), new_body()
@@ -173,15 +179,20 @@ class CompactNetwork:
         for average, current in zip(self.averaged.variables, self.network.variables, strict=True):
             average.assign(decay * average + (1 - decay) * current)
 
-    def generate(self, batch: Mapping[str, tf.Tensor], *, stochastic: bool) -> Any:
+    def generate(self, batch: Mapping[str, Any], *, stochastic: bool) -> Any:
         """Return generated levels (N, H, W, 3) behind the codec; without noise and latents if not `stochastic`."""
         noise, free, latent = batch["noise"], batch["free"], batch["latent"]
         if not stochastic:
-            noise, free, latent = tf.zeros_like(noise), tf.zeros_like(free), tf.zeros_like(latent)
+            noise, free, latent = ops.zeros_like(noise), ops.zeros_like(free), ops.zeros_like(latent)
         given = NetworkBatch(batch["pristine"], batch["base"], noise, free, latent, batch["offsets"], batch["sizes"])
         inputs = network_inputs(given, self.residual_scale)
         levels = batch["base"] + noise + LEVELS_PER_UNIT * self.network(inputs)
         return self._jpeg(levels) if self._jpeg else levels
+
+    def part(self, optimizer: keras.optimizers.Optimizer) -> Part:
+        """Return the network as a part that `optimizer` trains."""
+        optimizer.build(self.network.trainable_variables)
+        return Part(self.network, optimizer, self.averaged)
 
     def state(self) -> State:
         """Return the weights of both, by name."""
@@ -203,16 +214,14 @@ class MeanTrainer:
     def __init__(self, network: CompactNetwork, settings: CompactSettings, *, steps: int) -> None:
         self.network, self.settings, self.steps = network, settings, steps
         self.optimizer = keras.optimizers.Adam(settings.mean_lr, 0.9, BETA_2)
-        self.optimizer.build(network.network.trainable_variables)
-        self._step = tf.function(self._update, autograph=False)
+        self._update = make_update([network.part(self.optimizer)], self._losses)
 
-    def step(self, inputs: Inputs, number: int) -> dict[str, tf.Tensor]:
+    def step(self, inputs: Inputs, number: int) -> Mapping[str, Any]:
         """Train on the crops of step `number`, and return the ℓ1 distance in units of the residual's deviation."""
         warm = min(1.0, (number + 1) / 50)
         cosine = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * number / self.steps))
         self.optimizer.learning_rate.assign(self.settings.mean_lr * warm * cosine)
-        decay = tf.constant(0.98 if number > 50 else 0.0)
-        return {"l1": self._step(_tensors(inputs), decay)}
+        return self._update(inputs, (True,), 0.98 if number > 50 else 0.0)
 
     def state(self) -> State:
         """Return the whole state for the next step."""
@@ -223,14 +232,10 @@ class MeanTrainer:
         self.network.restore(state)
         _restore_optimizer("optimizer", self.optimizer, state)
 
-    def _update(self, batch: dict[str, tf.Tensor], decay: Any) -> Any:
-        variables = self.network.network.trainable_variables
-        with tf.GradientTape() as tape:
-            generated = self.network.generate(batch, stochastic=False)
-            loss = tf.reduce_mean(tf.abs(generated - batch["distorted"])) / self.network.residual_scale
-        self.optimizer.apply(tape.gradient(loss, variables, unconnected_gradients="zero"), variables)
-        self.network.average(decay)
-        return loss
+    def _losses(self, batch: Mapping[str, Any]) -> Losses:
+        generated = self.network.generate(batch, stochastic=False)
+        loss = ops.mean(ops.abs(generated - batch["distorted"])) / self.network.residual_scale
+        return (loss,), {"l1": loss}
 
 
 class AdversarialTrainer:
@@ -243,12 +248,12 @@ class AdversarialTrainer:
             "generator": keras.optimizers.Adam(settings.generator_lr, settings.beta_1, BETA_2),
             "discriminator": keras.optimizers.Adam(settings.discriminator_lr, settings.beta_1, BETA_2),
         }
-        self.optimizers["generator"].build(network.network.trainable_variables)
         self.optimizers["discriminator"].build(self.discriminator.trainable_variables)
         self.loss, self.moving, self.rate, self.best, self.worse = CHANCE, False, 1.0, np.inf, 0
-        self._step = tf.function(self._update, autograph=False)
+        discriminator = Part(self.discriminator, self.optimizers["discriminator"])
+        self._update = make_update([discriminator, network.part(self.optimizers["generator"])], self._losses)
 
-    def step(self, inputs: Inputs, number: int) -> dict[str, tf.Tensor]:
+    def step(self, inputs: Inputs, number: int) -> Mapping[str, Any]:
         """Train on the crops of step `number`, and return the losses; G is held while D is at chance."""
         settings = self.settings
         anneal = self.rate * min(1.0, 2.0 * (1 - number / self.steps) + 0.05)
@@ -256,9 +261,13 @@ class AdversarialTrainer:
         self.optimizers["discriminator"].learning_rate.assign(settings.discriminator_lr * anneal)
         self.moving = self.moving or self.loss < settings.informed or number >= settings.warmup_steps
         moves = self.moving and self.loss < settings.lost
-        figures = self._step(
-            _tensors(inputs), tf.constant(moves), tf.constant(number % settings.penalty_every == 0), tf.constant(number)
-        )
+        penalised = number % settings.penalty_every == 0
+        direction = np.zeros((2 * len(inputs["pristine"]), *inputs["pristine"].shape[1:]), np.float32)
+        if penalised:
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, number])))
+            rng.standard_normal(direction.shape, out=direction, dtype=np.float32)
+        batch = {**inputs, "direction": direction, "penalised": np.array(penalised)}
+        figures = self._update(batch, (True, moves), settings.ema_decay)
         self.loss = 0.97 * self.loss + 0.03 * float(figures["discriminator_loss"])
         return {**figures, "generator_moves": float(moves)}
 
@@ -292,50 +301,39 @@ class AdversarialTrainer:
         self.loss, moving, self.rate, self.best, worse = (float(value) for value in state["progress"])
         self.moving, self.worse = bool(moving), int(worse)
 
-    def _update(self, batch: dict[str, tf.Tensor], moves: Any, penalise: Any, number: Any) -> dict[str, tf.Tensor]:
+    def _losses(self, batch: Mapping[str, Any]) -> Losses:
+        """Return the losses of D and of G, from one pass through D."""
         settings = self.settings
         x = batch["pristine"] / LEVELS_PER_UNIT - 1.0
         side = x.shape[1]
         position = position_maps(batch["offsets"], batch["sizes"], side, side)
-        twice = [tf.concat([part, part], 0) for part in (x, position, batch["base"])]
-        with tf.GradientTape(persistent=True) as tape:
-            generated = self.network.generate(batch, stochastic=True)
-            images = tf.concat([batch["distorted"], generated], 0)
-            logits, features = self._judge(images, *twice)
-            real, fake = tf.split(logits, 2)
-            d_loss = tf.reduce_mean(tf.nn.softplus(fake - real))
-            g_loss = tf.reduce_mean(tf.nn.softplus(real - fake))
-            power = power_mismatch(batch["distorted"] - batch["base"], generated - batch["base"], batch["pristine"])
-            penalty = tf.cond(
-                penalise,
-                lambda: self._penalty(tf.stop_gradient(images), twice, logits, number),
-                lambda: tf.constant(0.0),
-            )
-            d_total = d_loss + settings.penalty * settings.penalty_every * penalty
-            mismatch = _feature_mismatch(features, settings.feature_share)
-            g_total = g_loss + settings.power_weight * power + settings.feature_weight * mismatch
-        d_variables, g_variables = self.discriminator.trainable_variables, self.network.network.trainable_variables
-        self.optimizers["discriminator"].apply(tape.gradient(d_total, d_variables), d_variables)
-
-        def move() -> Any:
-            self.optimizers["generator"].apply(tape.gradient(g_total, g_variables), g_variables)
-            self.network.average(settings.ema_decay)
-            return tf.constant(0)
-
-        tf.cond(moves, move, lambda: tf.constant(0))
+        twice = [ops.concatenate([part, part], 0) for part in (x, position, batch["base"])]
+        generated = self.network.generate(batch, stochastic=True)
+        images = ops.concatenate([batch["distorted"], generated], 0)
+        logits, features = self._judge(images, *twice)
+        real, fake = ops.split(logits, 2)
+        d_loss, g_loss = ops.mean(ops.softplus(fake - real)), ops.mean(ops.softplus(real - fake))
+        power = power_mismatch(batch["distorted"] - batch["base"], generated - batch["base"], batch["pristine"])
+        penalty = ops.cond(
+            batch["penalised"],
+            lambda: self._penalty(ops.stop_gradient(images), batch["direction"], twice, logits),
+            lambda: ops.zeros(()),
+        )
+        mismatch = _feature_mismatch(features, settings.feature_share)
+        d_total = d_loss + settings.penalty * settings.penalty_every * penalty
+        g_total = g_loss + settings.power_weight * power + settings.feature_weight * mismatch
         figures = {"discriminator_loss": d_loss, "generator_loss": g_loss}
-        return {**figures, "feature_mismatch": mismatch, "power_mismatch": power}
+        return (d_total, g_total), {**figures, "feature_mismatch": mismatch, "power_mismatch": power}
 
     def _judge(self, images: Any, pristine: Any, position: Any, base: Any) -> tuple[Any, Any]:
         """Return D's logits and features of distorted `images` (N, H, W, 3) in levels."""
         return self.discriminator([pristine, (images - base) / self.network.residual_scale, images, position])
 
-    def _penalty(self, images: Any, others: list[Any], logits: Any, number: Any) -> Any:
+    def _penalty(self, images: Any, direction: Any, others: list[Any], logits: Any) -> Any:
         """Return the mean squared slope of each logit along a random direction of the residual: R1 and R2."""
         reach = self.settings.penalty_reach
-        direction = tf.random.stateless_normal(tf.shape(images), tf.stack([self.settings.seed, number]))
         moved, _ = self._judge(images + reach * self.network.residual_scale * direction, *others)
-        return tf.reduce_mean(tf.square((moved - logits) / reach))
+        return ops.mean(ops.square((moved - logits) / reach))
 
 
 def _feature_mismatch(features: Any, share: float) -> Any:
@@ -343,20 +341,25 @@ def _feature_mismatch(features: Any, share: float) -> Any:
 
     The first half of `features` (2 N, h, w, F) is of true crops, the second of generated ones of the same images.
     """
-    true, generated = tf.split(features, 2)
-    deviation = tf.stop_gradient(tf.math.reduce_std(true, axis=[0, 1, 2])) + 1e-3
-    change = (tf.reduce_mean(generated, axis=[1, 2]) - tf.reduce_mean(true, axis=[1, 2])) / deviation  # (N, F)
-    return tf.reduce_mean(tf.square(tf.reduce_mean(change, axis=0))) + share * tf.reduce_mean(tf.square(change))
+    true, generated = ops.split(features, 2)
+    deviation = ops.stop_gradient(ops.std(true, axis=(0, 1, 2))) + 1e-3
+    change = (ops.mean(generated, axis=(1, 2)) - ops.mean(true, axis=(1, 2))) / deviation  # (N, F)
+    return ops.mean(ops.square(ops.mean(change, axis=0))) + share * ops.mean(ops.square(change))
+
+
+def make_update(parts: Sequence[Part], losses: Callable[[Mapping[str, Any]], Losses]) -> Update:
+    """Return the step of this backend that trains each of the `parts` by its loss."""
+    if backend_name() == "jax":
+        from distort_pipeline.training.jax_step import compiled_update
+    else:
+        from distort_pipeline.training.tensorflow_step import compiled_update
+    return compiled_update(parts, losses)
 
 
 def assign(network: keras.Model, values: Any) -> None:
     """Give the variables of `network` these values, in order."""
     for variable, value in zip(network.variables, values, strict=True):
         variable.assign(value)
-
-
-def _tensors(inputs: Inputs) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(inputs[name]) for name in ORDER}
 
 
 def _optimizer_state(name: str, optimizer: Any) -> State:

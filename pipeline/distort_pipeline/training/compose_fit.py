@@ -1,7 +1,7 @@
 """Which small models make up a distortion: fitted to training images.
 
 Deterministic parts one after another as long as one explains clearly more, in front of the JPEG stage that the files
-carry or betray; then noise for what is left, its gain calibrated to the true PSNR.
+carry or betray; then noise for what is left, calibrated to the true PSNR.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from distort_pipeline.networks.filters import (
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.networks.signal_noise import CONTRASTS, SignalNoise, Surroundings, fit_signal_noise
 from distort_pipeline.progress import track
 from distort_pipeline.records import make_rng, to_uint8
 
@@ -40,7 +40,7 @@ CHOICE_IMAGES = 8  # that decide which deterministic parts there are
 PATCH_PX, CHOICE_PATCHES = 128, 4  # of each, anywhere in it, to fit to and to try on
 EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
 WORTH = 0.95  # a part has to bring the squared error down to this share of what it was: most may be noise
-FEWER = 0.93  # of two parts the one with more parameters has to leave less than this share
+FEWER = 0.96  # of two parts the one with more parameters has to leave less than this share
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
@@ -51,6 +51,8 @@ MOST_IMAGES = 1_000_000
 LOG_GAINS = (-2.5, 1.5)  # of an image, at least and at most
 GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
 LEAST_NOISE = 0.6  # levels, rms: less is rounding
+LEAST_GAIN, MOST_GAIN = 0.1, 2.0  # of fitted noise; below, none is missing
+FALL = np.linspace(0.0, 2.0, CONTRASTS)  # powers of the gain by contrast: noise of flat areas is all noise
 
 
 @dataclass(frozen=True)
@@ -260,25 +262,46 @@ def _log_gains(
 
 
 def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:
-    """Return `generator` with the noise gain at which the mean PSNR to pristine is the true one, by bisection."""
-    unit = generator.with_parts(noise_gain=1.0)
-    draws = CALIBRATION_DRAWS if unit.noise is not None and len(unit.noise.log_gains) > 1 else 1
+    """Return `generator` with the noise at which the mean PSNR to pristine is the true one, by bisection.
+
+    What the other parts could not explain counts as noise in a fit: it lies at edges of luma. So a gain g is of luma
+    alone, and falls with the contrast c of a pixel's surroundings, from 1 in the flattest bin to g² in the last: flat
+    areas and chroma stay as fitted. Without noise where a tenth of it is too much.
+    """
+    noise = generator.noise
+    assert noise is not None
+    draws = CALIBRATION_DRAWS if len(noise.log_gains) > 1 else 1
+    of_luma = generator.with_parts(noise=noise.times(np.array([1.0, 0.0, 0.0])))
     drawn = []
     for patch in held:
         x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
         for draw in range(draws):
-            inputs = unit.inputs(x, patch.image + draw * MOST_IMAGES, patch.position)
-            body = 0 if unit.body is None else unit.body(image=x, position=patch.position, **inputs)
-            drawn.append((x, y, inputs["base"] + body, inputs["noise"]))
-    low, high = 0.0, 2.0
-    for _ in range(7):
-        gain = np.float32((low + high) / 2)
+            seed = patch.image + draw * MOST_IMAGES
+            inputs = generator.inputs(x, seed, patch.position)
+            body = 0 if generator.body is None else generator.body(image=x, position=patch.position, **inputs)
+            luma = of_luma.inputs(x, seed, patch.position)["noise"]
+            surroundings = Surroundings.of(inputs["base"], noise.contrasts)
+            drawn.append((x, y, inputs["base"] + body, inputs["noise"] - luma, luma, surroundings))
+
+    def too_weak(gains: NDArray[np.float64], chroma: float = 1.0) -> bool:
+        """Return whether too little is distorted with luma's noise times `gains` (CONTRASTS,)."""
         deltas = []
-        for x, y, steady, noise in drawn:
-            generated = _ended(steady + gain * noise, generator.jpeg)
-            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
-        low, high = (float(gain), high) if np.mean(deltas) > 0 else (low, float(gain))
-    return generator.with_parts(noise_gain=(low + high) / 2)
+        table = noise.amplitudes[..., 0]
+        for x, y, steady, of_chroma, luma, surroundings in drawn:
+            scale = surroundings.at_pixels(table * gains.astype(np.float32), 0) / surroundings.at_pixels(table, 0)
+            generated = _ended(steady + np.float32(chroma) * of_chroma + scale[..., None] * luma, generator.jpeg)
+            deltas.append(np.log(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
+        return bool(np.mean(deltas) > 0)
+
+    if not too_weak(np.full(CONTRASTS, LEAST_GAIN), LEAST_GAIN):
+        return generator.with_parts(noise=None)
+    low, high = 0.0, MOST_GAIN
+    for _ in range(7):
+        gain = (low + high) / 2
+        low, high = (gain, high) if too_weak(gain**FALL) else (low, gain)
+    gain = (low + high) / 2
+    _say(f"  noise at edges of luma times {gain ** FALL[-1]:.2f}")
+    return generator.with_parts(noise=noise.times(np.stack([gain**FALL, np.ones(CONTRASTS), np.ones(CONTRASTS)], -1)))
 
 
 def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,59 +13,8 @@ from numpy.typing import NDArray
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.data.shards import TileArray
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.progress import prefetch
 from distort_pipeline.records import Images, PairRecord, derive_seed, make_rng
-
-Item = TypeVar("Item")
-
-
-class _End:
-    """The end of the items, with the error of the iterator, if any."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-def prefetch(items: Iterator[Item], count: int, *, name: str) -> Generator[Item, None, None]:
-    """Yield `items` in order, taken from their iterator by a thread called `name`, up to `count` ahead.
-
-    Errors of the iterator are raised here. When the consumer closes the generator early, the thread stops after its
-    current item.
-    """
-    fetched: queue.Queue[Item | _End] = queue.Queue(count)
-    stopped = threading.Event()
-
-    def hand_over(entry: Item | _End) -> None:
-        while not stopped.is_set():
-            with suppress(queue.Full):
-                fetched.put(entry, timeout=0.1)
-                return
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            for item in items:
-                hand_over(item)
-                if stopped.is_set():
-                    return
-        except BaseException as caught:  # raised by the consumer
-            error = caught
-        hand_over(_End(error))
-
-    thread = threading.Thread(target=work, daemon=True, name=name)
-    thread.start()
-    try:
-        while True:
-            entry = fetched.get()
-            if not isinstance(entry, _End):
-                yield entry
-                continue
-            if entry.error is not None:
-                raise entry.error
-            return
-    finally:
-        stopped.set()
-        thread.join()
-
 
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole
 CACHED_CHUNKS = 2 * WINDOW_CHUNKS  # of each column: 450 MB in all with tiles of 384² and 16 of them in a chunk

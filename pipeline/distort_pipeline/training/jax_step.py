@@ -7,10 +7,14 @@ kind.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypedDict
 
 import jax
+import jax.numpy as jnp
 import keras
+import numpy as np
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.inputs import noise_shapes
@@ -146,3 +150,43 @@ class JaxTrainer(GANTrainer):
 
 def _split(network: keras.Model) -> tuple[list[Any], list[Any]]:
     return network.trainable_variables, network.non_trainable_variables
+
+
+def compiled_update(parts: Sequence[Any], losses: Callable[[Mapping[str, Any]], Any]) -> Callable[..., Any]:
+    """Return a compiled step of `compact.Part`s: (batch, whether each moves, decay of averages) → figures."""
+    variables = [
+        (part.network.trainable_variables, part.optimizer.variables, part.averaged.variables if part.averaged else [])
+        for part in parts
+    ]
+    trained = [variable for networks, _, _ in variables for variable in networks]
+
+    def losses_of(weights: list[Values], batch: Mapping[str, jax.Array]) -> Any:
+        with keras.StatelessScope(list(zip(trained, jax.tree.leaves(weights), strict=True))):
+            values, figures = losses(batch)
+        return tuple(values), dict(figures)
+
+    def update(state: list[Any], batch: Mapping[str, jax.Array], moves: list[Any], decay: jax.Array) -> Any:
+        values, pull_back, figures = jax.vjp(partial(losses_of, batch=batch), [part[0] for part in state], has_aux=True)
+        after = []
+        for number, (part, before) in enumerate(zip(parts, state, strict=True)):
+            weights, moments, means = before
+            (gradients,) = pull_back(tuple(jnp.full_like(value, row == number) for row, value in enumerate(values)))
+            weights, moments = part.optimizer.stateless_apply(moments, gradients[number], weights)
+            if means:
+                means = [decay * mean + (1 - decay) * weight for mean, weight in zip(means, weights, strict=True)]
+            moved = (weights, moments, means)
+            after.append(jax.tree.map(partial(jnp.where, moves[number]), moved, before))
+        return after, figures
+
+    compiled = jax.jit(update)
+
+    def step(batch: Mapping[str, Any], moves: Sequence[bool], decay: float) -> Figures:
+        state = jax.tree.map(lambda variable: variable.value, variables)
+        arrays = {name: np.asarray(values) for name, values in batch.items()}
+        after, figures = compiled(state, arrays, [np.array(moved) for moved in moves], np.float32(decay))
+        for variable, value in zip(jax.tree.leaves(variables), jax.tree.leaves(after), strict=True):
+            variable.assign(value)
+        stepped: Figures = figures
+        return stepped
+
+    return step

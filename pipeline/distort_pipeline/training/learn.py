@@ -29,9 +29,9 @@ from distort_pipeline.data.files import from_json, to_json
 from distort_pipeline.models.card import HeldOutScores, LearningReport, LearningStage
 from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, Pixels, related_codecs
-from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator
+from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
-from distort_pipeline.networks.patches import Levels, PairPatch
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.records import to_uint8
 from distort_pipeline.training.compose_fit import (
@@ -51,7 +51,6 @@ DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
 DONE_SHARE = 0.03  # of the squared error: parts with images' own parameters explain the distortion
 DONE_MSE = 1.0  # levels², likewise
 EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
-LEAST_GAIN = 0.1  # of noise: below, none is missing
 MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
@@ -186,7 +185,7 @@ def _learn_parts(
             return fit, 0
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
     explained = fit.mse < max(DONE_MSE, DONE_SHARE * fit.identity_mse)
-    if noisy.noise is None or noisy.noise_gain < LEAST_GAIN:  # the strength is right without noise
+    if noisy.noise is None:  # the strength is right without noise
         explained = explained or stages.score < EXPLAINED_SCORE
     no_steps = settings.minutes is None and settings.mean_steps == settings.adversarial_steps == 0
     if stages.score < DONE_SCORE or explained or no_steps or stages.best.codec is not None:
@@ -313,7 +312,7 @@ def _consider_noise(
     noisy = with_noise(generator, patches, bases, held, residuals=residuals)
     if noisy.noise is not None:
         gains = "gain per image" if len(noisy.noise.log_gains) > 1 else "one gain"
-        stages.consider(f"{name}, {gains} (times {noisy.noise_gain:.2f})", noisy)
+        stages.consider(f"{name}, {gains}", noisy)
     return noisy
 
 
@@ -352,8 +351,6 @@ def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
 
 def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
     """Return what a network that sees neither noise nor latents adds to `base`."""
-    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
-
     free = np.zeros((*base.shape[:2], FREE_CHANNELS), np.float32)
     levels: Levels = body(
         image=patch.pristine,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from distort_pipeline.networks import losses
@@ -137,3 +139,33 @@ def _strategy() -> Any:
     """Return the single-device strategy, or MirroredStrategy with several GPUs."""
     several = len(tf.config.list_physical_devices("GPU")) > 1
     return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+
+
+def compiled_update(parts: Sequence[Any], losses: Callable[[Mapping[str, Any]], Any]) -> Callable[..., Any]:
+    """Return a compiled step of `compact.Part`s: (batch, whether each moves, decay of averages) → figures."""
+
+    def update(batch: dict[str, tf.Tensor], moves: list[tf.Tensor], decay: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.GradientTape(persistent=True) as tape:
+            values, figures = losses(batch)
+        for part, loss, moved in zip(parts, values, moves, strict=True):
+            variables = part.network.trainable_variables
+            gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+            tf.cond(moved, lambda p=part, g=gradients, v=variables: _moved(p, g, v, decay), lambda: tf.constant(0))
+        return dict(figures)
+
+    compiled = tf.function(update, autograph=False)
+
+    def step(batch: Mapping[str, Any], moves: Sequence[bool], decay: float) -> dict[str, tf.Tensor]:
+        tensors = {name: tf.constant(np.asarray(values)) for name, values in batch.items()}
+        figures: dict[str, tf.Tensor] = compiled(tensors, [tf.constant(moved) for moved in moves], tf.constant(decay))
+        return figures
+
+    return step
+
+
+def _moved(part: Any, gradients: Any, variables: Any, decay: Any) -> tf.Tensor:
+    part.optimizer.apply(gradients, variables)
+    if part.averaged is not None:
+        for average, current in zip(part.averaged.variables, part.network.variables, strict=True):
+            average.assign(decay * average + (1 - decay) * current)
+    return tf.constant(0)
