@@ -8,8 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in workers: on a busy machine its threads wait for each other
 
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.data.images import encode_png, image_digest
@@ -17,6 +19,8 @@ from distort_pipeline.data.manifests import write_manifest
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.steps import pairs as pairs_step
+
+threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]), user_api="blas")  # plugins have imported NumPy before this
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 SMALL = {  # name → (photograph, height, width, split); the third is smaller than a tile of 256 px

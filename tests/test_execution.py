@@ -60,11 +60,25 @@ def test_an_error_of_a_task_arrives_as_it_is():
         list(run_tasks(refuse_three, [1, 3], Workers(0)))
 
 
-def test_two_processes_give_the_same_results_and_the_same_errors():
+def test_two_processes_give_the_same_results_and_a_timeout_at_their_end_fails_no_run(monkeypatch):
+    from distributed import LocalCluster
+
+    close, closed = LocalCluster.close, []
+
+    def slow(cluster, timeout=None):
+        close(cluster, timeout)
+        closed.append(cluster)
+        raise TimeoutError
+
+    monkeypatch.setattr(LocalCluster, "close", slow)
     results = list(run_tasks(square, range(9), Workers(2)))
+    assert closed
     assert sorted(results)[4][:2] == (4, 16)
     assert sorted(result[:2] for result in results) == [square(number)[:2] for number in range(9)]
     assert os.getpid() not in {result[2] for result in results}
+
+
+def test_an_error_in_a_worker_process_arrives_as_it_is():
     with pytest.raises(PipelineError, match="three is refused; choose another"):
         list(run_tasks(refuse_three, range(9), Workers(1)))
 
@@ -75,22 +89,20 @@ def setting(name):
 
 def test_local_workers_have_settings_of_their_own_and_none_for_other_clusters(monkeypatch):
     monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", "/nonexistent")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7")
     profile = "distributed.worker.profile.enabled"
     with dask.config.set({"distributed.comm.require-encryption": True, "distributed.comm.default-scheme": "tls"}):
-        settings = list(run_tasks(setting, ["MALLOC_ARENA_MAX", *WITHOUT_PROFILING], Workers(1)))
-    assert settings == ["1", *WITHOUT_PROFILING.values()]  # keeps the memory that images free; profiles nothing
+        names = ["MALLOC_ARENA_MAX", *WITHOUT_PROFILING, "CUDA_VISIBLE_DEVICES"]
+        settings = list(run_tasks(setting, names, Workers(1)))
+    # keeps the memory that images free; profiles nothing; sees no GPU, as the tasks use none
+    assert settings == ["1", *WITHOUT_PROFILING.values(), ""]
     assert dask.config.get(profile)  # unchanged in this process, which may have other clusters
 
 
-def test_local_workers_have_a_gpu_each_where_tasks_use_one_and_see_none_otherwise(monkeypatch):
+def test_local_workers_have_a_gpu_each_where_tasks_use_one(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7")
-
-    def seen(**options):
-        names = ["CUDA_VISIBLE_DEVICES"] * 8
-        return set(run_tasks(setting, names, Workers(3, **options)))
-
-    assert seen(gpu=True) == {"4", "GPU-7"}  # two processes, though three were requested
-    assert seen() == {""}
+    seen = set(run_tasks(setting, ["CUDA_VISIBLE_DEVICES"] * 8, Workers(3, gpu=True)))
+    assert seen == {"4", "GPU-7"}  # two processes, though three were requested
     for nothing in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
         assert execution.visible_gpus() == ()
@@ -149,16 +161,3 @@ def test_a_worker_with_another_version_of_anything_that_decides_bytes_is_refused
         pytest.raises(PipelineError, match=rf"has openjpeg {versions['openjpeg']} instead of 2\.4\.0, which can"),
     ):
         list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
-
-
-def test_a_timeout_at_the_end_of_workers_fails_no_run(monkeypatch):
-    from distributed import LocalCluster
-
-    close = LocalCluster.close
-
-    def slow(cluster, timeout=None):
-        close(cluster, timeout)
-        raise TimeoutError
-
-    monkeypatch.setattr(LocalCluster, "close", slow)
-    assert [result[:2] for result in run_tasks(square, [3], Workers(1))] == [(3, 9)]

@@ -12,9 +12,14 @@ from distort_pipeline import open_corpus
 from distort_pipeline.cli import main
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.images import decode, encode_png
+from distort_pipeline.training import compose_fit
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 IMAGES = 5
+PARTS = (  # one of each kind is tried: all sizes, in light as well as in levels, take most of the time
+    "tone", "colour matrix, levels", "filters of 7 px by position, levels", "filter 7 px, levels",
+    "filter by phase of 2 px, levels", "shrinkage of detail",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +35,9 @@ def workplace(tmp_path_factory):
         (folder / "worn" / path.name).write_bytes(encode_png(worn.astype(np.uint8)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        tried = [each for each in compose_fit._candidates() if each.name in PARTS]
+        assert len(tried) == len(PARTS)
+        patch.setattr(compose_fit, "_candidates", lambda: tried)
         for command in (
             "ingest clean --val-count 1",
             "pairs manifest.jsonl --external-pairs lens=worn --tile-px 256 --workers 0",

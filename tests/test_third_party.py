@@ -49,28 +49,32 @@ def test_workers_make_pairs_of_its_distortion_at_its_levels_and_record_its_versi
     assert len({*store[worst].distorted.flat}) <= 8
 
 
-def test_its_severity_scale_lies_between_its_levels(run):
-    code = (
-        "import distort_pipeline as d;"
-        "from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale;"
-        "scale = LevelScale('posterize', d.presets()['five_levels']['posterize'], declared_scale('posterize'));"
-        "print(scale.severities[2], scale.parameters_at(0.5), scale.parameters_at(0.4))"
-    )
-    assert run("-c", code) == "0.5 {'values': 8} {'values': 12}\n"
-    listed = run("-m", "distort_pipeline", "list")
+def test_its_severity_scale_lies_between_its_levels_and_all_three_parts_are_listed(run, tmp_path):
+    code = """
+import distort_pipeline as d
+from click.testing import CliRunner
+from pathlib import Path
+from distort_pipeline.cli import main
+from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.training.loggers import open_log
+
+scale = LevelScale('posterize', d.presets()['five_levels']['posterize'], declared_scale('posterize'))
+print(scale.severities[2], scale.parameters_at(0.5), scale.parameters_at(0.4))
+open_log(Path('live'), -1, ('json_lines',)).log(10, {'l1': 0.5})
+for words in (['list'], ['train', '--help']):
+    print('----')
+    print(CliRunner().invoke(main, words, catch_exceptions=False).output)
+"""
+    scales, listed, training = run("-c", code, cwd=tmp_path).split("----\n")
+    assert scales == "0.5 {'values': 8} {'values': 12}\n"
     assert "posterize: values; presets paper_like, five_levels" in listed
+    assert json.loads((tmp_path / "live" / "figures.jsonl").read_text()) == {"step": 10, "l1": 0.5}
+    assert "json_lines" in training
 
 
-def test_its_export_format_is_an_option_and_its_logger_logs(run, finished_corpus, tmp_path):
-    run("-m", "distort_pipeline", "export", finished_corpus, "--format", "plain_csv", "--workers", 1, "--out", "out",
+def test_its_export_format_is_an_option(run, finished_corpus, tmp_path):
+    run("-m", "distort_pipeline", "export", finished_corpus, "--format", "plain_csv", "--workers", 0, "--out", "out",
         cwd=tmp_path)  # fmt: skip
     rows = (tmp_path / "out" / "plain.csv").read_text().splitlines()
     assert rows[0] == "distorted,reference,distortion"
     assert len(rows) == 1 + len(open_corpus(finished_corpus))
-    code = (
-        "from pathlib import Path; from distort_pipeline.training.loggers import open_log;"
-        "open_log(Path('live'), -1, ('json_lines',)).log(10, {'l1': 0.5})"
-    )
-    run("-c", code, cwd=tmp_path)
-    assert json.loads((tmp_path / "live" / "figures.jsonl").read_text()) == {"step": 10, "l1": 0.5}
-    assert "json_lines" in run("-m", "distort_pipeline", "train", "--help")

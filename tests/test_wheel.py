@@ -49,7 +49,8 @@ def test_its_metadata_are_whole_and_its_long_description_needs_no_repository(ins
 
 def test_it_makes_a_corpus_of_its_photographs_where_there_is_no_repository(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-m", "distort_pipeline", "generate", "--count", "8", "--workers", "1"]
+    few = ["--count", "8", "--tile-px", "128", "--truth-images", "1", "--workers", "0"]
+    command = [sys.executable, "-m", "distort_pipeline", "generate", *few]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     code = "import distort_pipeline as d; print(d.__file__, len(d.open_corpus('corpus')))"

@@ -8,6 +8,7 @@ from distort_pipeline.models.store import load_generator, load_network
 from distort_pipeline.networks.predictor import Predictor
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", ["jpeg", "jp2k", "white_noise", "pink_noise"])
 def test_numpy_and_keras_agree(name, sample_images):
     images = np.stack([sample_images["wren"][:128, :256], sample_images["osprey"][-128:, -256:]])

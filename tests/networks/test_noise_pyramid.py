@@ -61,7 +61,7 @@ def test_bspline_upsampling_is_symmetric():
 def test_an_octave_is_as_strong_at_the_border_as_inside():
     matrices = np.zeros((9, 3, 3), np.float32)
     matrices[4] = np.eye(3)  # cells of 16 px
-    fields = np.asarray(pyramid(matrices)(maps(100, 256, 3)))
+    fields = np.asarray(pyramid(matrices)(maps(50, 256, 3)))
     columns = np.square(fields).mean((0, 1, 3))
     np.testing.assert_allclose([columns[:8].mean(), columns[-8:].mean()], columns[64:192].mean(), rtol=0.1)
 
@@ -122,6 +122,6 @@ def test_between_levels_a_kernel_is_between_theirs():
 def test_channels_of_a_slow_octave_are_independent_in_small_images():
     matrices = np.zeros((9, 3, 3), np.float32)
     matrices[2] = np.eye(3)  # the coarsest map: 2 cells on a side, and two beyond the image on each
-    noise = np.asarray(pyramid(matrices)(maps(300, 256, 3)))
+    noise = np.asarray(pyramid(matrices)(maps(150, 256, 3)))
     correlation = np.corrcoef(noise.reshape(-1, 3).T)
     assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.085

@@ -107,6 +107,7 @@ def test_no_images_are_no_images(plain):
     assert plain.distort(images(0, 128, 128), []).shape == (0, 128, 128, 3)
 
 
+@pytest.mark.usefixtures("eager")
 def test_without_image_significance_an_image_counts_as_whole():
     alone, with_stats = (
         build_generator(

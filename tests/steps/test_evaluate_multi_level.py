@@ -9,6 +9,7 @@ from five_level_pairs import five_level_pairs
 from small_models import card_of, write_card
 
 from distort_pipeline.config import EvaluateConfig
+from distort_pipeline.metrics import classifier
 from distort_pipeline.models.card import NetworkCard
 from distort_pipeline.models.store import WEIGHTS, write_arrays
 from distort_pipeline.steps import evaluate
@@ -99,7 +100,10 @@ def test_quality_falls_along_the_severity_scale_from_the_pristine_image(metrics)
     assert (swapped["falling_levels_share"], swapped["true_falling_levels_share"]) == (0, 1)
 
 
-def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_counted(pair_store, tmp_path):
+def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_counted(
+    pair_store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(classifier, "RESAMPLINGS", 40)
     write_noise(tmp_path / "models" / "monotone", SIGMAS, SIGMAS)
     write_noise(tmp_path / "models" / "severe", (10, 19, 36), (10, 19, 36))
     settings = EvaluateConfig(side_by_side=0, c2st_steps=1, c2st_tiles=24, c2st_folds=2)

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -96,33 +97,41 @@ def cut_at_planes(image, share, colour=1):
     return denormalize(x + levels_8bit / LEVELS_PER_UNIT)[0]
 
 
-def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(full_images):
-    tiles = np.stack([image[:384, :384] for image in full_images])
-    levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.01)]
-    names = [str(index) for index in range(len(tiles))]
-    fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97", MEAN_ONLY)
-    unexplained = [
-        np.square(
-            explained_by(fitted, tiles[14:], names[14:], level=level, levels=2).astype(float) - true[14:]
-        ).mean() / np.square(tiles[14:].astype(float) - true[14:]).mean()
-        for level, true in enumerate(levels, start=1)
-    ]  # fmt: skip
-    assert max(unexplained) < 0.1
+@dataclass(frozen=True)
+class Unseen:
+    """Tiles that the fit has not seen, the true and the generated ones of each level."""
+
+    pristine: np.ndarray
+    levels: list[tuple[np.ndarray, np.ndarray]]
+    weights: dict[str, np.ndarray]
 
 
-def test_a_level_that_spends_less_on_colour_gets_larger_steps_there_and_as_much_power(full_images):
+@pytest.fixture(scope="module")
+def cut(full_images):
+    """A fit to images cut at two levels, the second of which spends less on colour, and what it makes of others."""
     tiles = np.stack([image[:384, :384] for image in full_images])
     levels = [np.stack([cut_at_planes(tile, *how) for tile in tiles]) for how in ((0.04, 1), (0.01, 2))]
     names = [str(index) for index in range(len(tiles))]
     fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97", MEAN_ONLY)
-    offsets = np.stack([fitted.weights[f"log_offsets_{band:02d}"] for band in range(3, 12)])  # (bands, levels, 3)
+    pairs = [
+        (true[14:], explained_by(fitted, tiles[14:], names[14:], level=level, levels=2))
+        for level, true in enumerate(levels, start=1)
+    ]
+    return Unseen(tiles[14:].astype(float), pairs, fitted.weights)
+
+
+def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(cut):
+    for true, generated in cut.levels:
+        assert np.square(generated.astype(float) - true).mean() < 0.1 * np.square(cut.pristine - true).mean()
+
+
+def test_a_level_that_spends_less_on_colour_gets_larger_steps_there_and_as_much_power(cut):
+    offsets = np.stack([cut.weights[f"log_offsets_{band:02d}"] for band in range(3, 12)])  # (bands, levels, 3)
     luma, colour = offsets[..., 0].mean(0), offsets[..., 1:].mean((0, 2))
     assert colour[1] - luma[1] > colour[0] - luma[0] + 0.1
-    for level, true in enumerate(levels, start=1):
-        generated = explained_by(fitted, tiles[14:], names[14:], level=level, levels=2)
-        added = [image - tiles[14:].astype(float) for image in (generated, true[14:])]
-        power = [np.square(np.diff(each, axis=-1)).mean((1, 2, 3)) for each in added]  # of colour differences
-        assert abs(np.mean(10 * np.log10(power[0] / power[1]))) < 1.5
+    for each in cut.levels:
+        power = [np.square(np.diff(image - cut.pristine, axis=-1)).mean((1, 2, 3)) for image in each]  # of colours
+        assert abs(np.mean(10 * np.log10(power[1] / power[0]))) < 1.5
 
 
 @pytest.mark.parametrize(("distortion", "amplified"), [("jpeg", False), ("jp2k", True)])

@@ -23,13 +23,20 @@ def spectrum(fields):
     return np.square(np.abs(np.fft.fft2(fields, axes=(1, 2)))).mean((0, 3))
 
 
-@pytest.fixture(scope="module", params=[("white_noise", 19.0), ("pink_noise", 25.0)], ids=lambda given: given[0])
-def fitted(request):
-    name, sigma = request.param
-    pristine, distorted = noisy(name, {"sigma_8bit": sigma})
+@pytest.fixture(scope="module", autouse=True)
+def _few_fields():
+    """The octaves' own spectra are measured on fewer fields: that takes most of a fit's time."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fit_noise_module, "FIELDS", 24)
-        return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
+        yield
+
+
+@pytest.fixture(scope="module", params=[("white_noise", 19.0), ("pink_noise", 25.0)], ids=lambda given: given[0])
+def fitted(request):
+    """The true noise of two distortions, and that of a pyramid fitted to it."""
+    name, sigma = request.param
+    pristine, distorted = noisy(name, {"sigma_8bit": sigma})
+    return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
 
 
 def drawn(weights, count=6):

@@ -132,6 +132,7 @@ class _TileNetwork:
 
         self.steps = steps
         self._network = _network(outputs)
+        self._first_weights = self._network.get_weights()
         classifies = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
         self._network.compile(
@@ -156,9 +157,13 @@ class _TileNetwork:
         return np.concatenate(outputs)[: len(tiles)]
 
     def _reinitialise(self, rng: np.random.Generator) -> None:
+        import keras
+
         random.seed(int(rng.integers(2**31)))  # the source of seeds of Keras's initialisers
-        network = _network(self._network.output_shape[-1])
-        self._network.set_weights(network.get_weights())
+        self._network.set_weights(self._first_weights)  # of the batch norms and the bias, always the same
+        for layer in self._network.layers:
+            if hasattr(layer, "kernel"):
+                layer.kernel.assign(keras.initializers.GlorotUniform()(layer.kernel.shape))
         for variable in self._network.optimizer.variables:
             if variable.path.split("/")[-1] != "learning_rate":
                 variable.assign(np.zeros(variable.shape))

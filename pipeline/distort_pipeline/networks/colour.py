@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its optimisers load at their first use, in a fit
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from distort_pipeline.networks.filters import to_display, to_linear
 from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
@@ -118,4 +118,4 @@ def _monotone(
         smooth[value] = offset[near[np.abs(near - value).argmin()]]
     weight = counts / (counts + LEAST_SEEN)
     curve = prior + weight * offset + (1 - weight) * smooth
-    return np.asarray(isotonic_regression(np.clip(curve, 0, 255), weights=np.maximum(counts, 0.1)).x)
+    return np.asarray(scipy.optimize.isotonic_regression(np.clip(curve, 0, 255), weights=np.maximum(counts, 0.1)).x)

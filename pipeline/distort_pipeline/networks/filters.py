@@ -24,9 +24,9 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+import scipy  # its windows, a second of imports, load at their first use, in a fit
 from numpy.typing import NDArray
 from scipy.linalg import solve
-from scipy.signal.windows import tukey
 
 from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
 
@@ -99,7 +99,7 @@ class FilterSums:
     def add(self, base: Levels, remainder: Levels) -> None:
         """Take in a patch (H, W, 3) of x, and what the present solution leaves of y."""
         r = self.radius_px
-        taper = np.outer(*(tukey(side, TAPERED) for side in base.shape[:2]))
+        taper = np.outer(*(scipy.signal.windows.tukey(side, TAPERED) for side in base.shape[:2]))
         weight = np.square(taper)
         total = weight.sum()
         shape = [cv2.getOptimalDFTSize(side + 2 * r) for side in base.shape[:2]]

@@ -147,10 +147,13 @@ def _power(fields: Floats) -> Floats:
     return power
 
 
+@lru_cache(maxsize=1)  # each fit asks some hundred times
 def _rings(side: int) -> NDArray[np.intp]:
     """Return the radial bin of each frequency, (side, side): 0 for the mean of a field."""
     cycles = np.fft.fftfreq(side, 1 / side)
-    return np.digitize(np.hypot(cycles[:, None], cycles[None, :]), np.geomspace(1.0, side / 2, RINGS))
+    rings = np.digitize(np.hypot(cycles[:, None], cycles[None, :]), np.geomspace(1.0, side / 2, RINGS))
+    rings.setflags(write=False)
+    return rings
 
 
 def _radial(power: Floats) -> Floats:
