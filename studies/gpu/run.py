@@ -8,7 +8,7 @@
 with the pack:
 
     pip download --only-binary=:all: --dest PACK/wheels keras pillow
-    pip install --no-index PACK/wheels/*.whl
+    pip install --no-deps PACK/wheels/*.whl
 
 It takes what time it is given, each training an equal share of what is left, and may be stopped and run again: finished
 trainings are kept. `--small` is the same on a CPU in a minute or two. All that comes back is in OUT: figures.json,

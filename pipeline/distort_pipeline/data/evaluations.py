@@ -224,9 +224,7 @@ def plain(value: Any) -> Any:
 
 
 def verdicts_in(folder: Path) -> dict[str, ModelVerdict]:
-    """Return digest of the weights → verdict of each generator of the evaluation in `folder`; none if there is none."""
-    if not (folder / "store.json").is_file():
-        return {}
+    """Return digest of the weights → verdict of each generator of the evaluation in `folder`."""
     models = read_metadata(folder, KIND, VERSION)["models"]
     evaluated = (from_json(EvaluatedModel, model, folder / "store.json") for model in models.values())
     return {model.digest: model.verdict for model in evaluated}

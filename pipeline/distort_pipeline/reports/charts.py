@@ -6,10 +6,13 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from distort_pipeline.metrics.classifier import Accuracy
 from distort_pipeline.metrics.nss_features import BINS, LIMIT
 from distort_pipeline.reports.pages import in_bits
+
+if TYPE_CHECKING:
+    from distort_pipeline.metrics.classifier import Accuracy
 
 WIDTH, HEIGHT = 360, 250  # a phone shows a chart at full size, a desktop three side by side
 LEFT, RIGHT, TOP, BOTTOM = 66, 8, 30, 40

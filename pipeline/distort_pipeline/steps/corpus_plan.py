@@ -156,11 +156,12 @@ def extended(settings: CorpusSettings, earlier: CorpusSettings) -> CorpusSetting
 
 def _verdicts_beside(folders: Iterable[Path]) -> dict[str, ModelVerdict]:
     """Return digest of the weights → verdict, from the evaluations beside the parents of these model folders."""
-    from distort_pipeline.data.evaluations import verdicts_in
-
     verdicts: dict[str, ModelVerdict] = {}
-    for parent in {folder.parent.parent for folder in folders}:
-        verdicts |= verdicts_in(parent / "evaluation")
+    for evaluation in {folder.parent.parent / "evaluation" for folder in folders}:
+        if (evaluation / "store.json").is_file():
+            from distort_pipeline.data.evaluations import verdicts_in
+
+            verdicts |= verdicts_in(evaluation)
     return verdicts
 
 

@@ -41,6 +41,7 @@ PATCH_PX, CHOICE_PATCHES = 128, 4  # of each, anywhere in it, to fit to and to t
 EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
 WORTH = 0.95  # a part has to bring the squared error down to this share of what it was: most may be noise
 FEWER = 0.96  # of two parts the one with more parameters has to leave less than this share
+OWN = 0.93  # the same, where every image would have parameters of its own and the other part's are shared
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
@@ -198,7 +199,8 @@ def _choose(
             }
             error = error_of(moved)
             # a part with more parameters has to be clearly better than one with fewer, which comes first
-            if best is None or error < FEWER * best[0]:
+            clearly = OWN if best and candidate.per_image and not best[1].per_image else FEWER
+            if best is None or error < clearly * best[0]:
                 best = (error, candidate, moved)
         assert best is not None
         _say(f"  {best[1].name}: {best[0]:.2f} levels²")
