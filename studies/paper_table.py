@@ -66,6 +66,12 @@ HELD_EVERY = 6  # of the learning photographs, every sixth validates the recipe
 PAGE = Path(__file__).with_suffix(".md")
 STRIPS, SHOWN, STRIP_PX = Path(__file__).with_name("paper_table.webp"), 4, 192
 RECIPES = ("paper", "recipe")
+SEEN = """\
+In so few steps the paper's training stays near the pristine image: its discriminator, given the plain pair, does not
+notice what is missing. The recipe comes to the paper's figure for pink noise and near it for white noise; by eye white
+noise is right and too weak, and pink noise has a pattern that repeats every 16 px (its mean over the photographs
+deviates by 6 levels), to which JSD_NSS is blind. Neither learns to quantise as JPEG and JPEG 2000 do. This is why
+codecs are fitted in their own transform, and unknown distortions by small models first."""
 
 
 @dataclass(frozen=True)
@@ -295,12 +301,7 @@ def render(figures: Mapping[str, Any]) -> str:
                 for recipe in RECIPES
             ),
             "",
-            "In so few steps the paper's training stays near the pristine image: its discriminator, given the plain pair, "
-            "does not notice what is missing. The recipe comes to the paper's figure for pink noise and near it for white "
-            "noise; by eye white noise is right and too weak, and pink noise has a pattern that repeats every 16 px (its "
-            "mean over the photographs deviates by 6 levels), to which JSD_NSS is blind. Neither learns to quantise as "
-            "JPEG and JPEG 2000 do. This is why codecs are fitted in their own transform, and unknown distortions by small "
-            "models first.",
+            SEEN,
             "",
             "Beside the paper's figures 2 and 3: pristine, then for JPEG, JPEG 2000, white and pink noise the true "
             "distortion, *paper*, *recipe*; the middle 192 px of four photographs.",
