@@ -20,11 +20,16 @@ from distort_pipeline.training.validation import figures_of, validation_tiles
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-4  # relative, in L2 norm, float32
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-
-pytestmark = pytest.mark.skipif(
-    find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
+QUICK_COMPILATION = (  # most of the time is compilation: without these emitters it takes half of it
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 )
+
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
+    ),
+    pytest.mark.usefixtures("eager"),
+]
 
 
 def run_on(backend, *arguments):
