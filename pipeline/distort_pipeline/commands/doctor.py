@@ -126,9 +126,11 @@ def _tensorflow() -> Finding:
 
 
 def _bfloat16() -> Finding:
-    if has_bfloat16():
-        return Finding("bfloat16", "in this processor: mixed_bfloat16 is about twice as fast")
-    return Finding("bfloat16", "not found in this processor: use float32 on the CPU")
+    try:
+        faster = has_bfloat16()
+    except (PipelineError, ImportError):
+        return Finding("bfloat16", "not tried: without TensorFlow no networks are trained")
+    return Finding("bfloat16", "mixed_bfloat16 is faster here" if faster else "not faster here: use float32")
 
 
 def _pretrained() -> Finding:
