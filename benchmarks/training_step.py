@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, ratios, read_images, spread
 from benchmarks.trainers import trainer_of
 from distort_pipeline.distortions import apply
-from distort_pipeline.networks.backend import has_bfloat16, pin_backend_threads
+from distort_pipeline.networks.backend import bfloat16_is_faster, pin_backend_threads
 from distort_pipeline.versions import package_versions
 
 BAR = 1.5  # where bfloat16 is faster
@@ -75,7 +75,7 @@ def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int)
             f"{precision}, {setting}",
             plain,
             ratios(seconds["plain"], seconds[precision]),
-            bar=BAR if filters == 64 and precision == "mixed_bfloat16" and has_bfloat16() else None,
+            bar=BAR if filters == 64 and precision == "mixed_bfloat16" and bfloat16_is_faster() else None,
             note=f"{batch / sorted(seconds[precision])[rounds // 2]:.2f} images/s",
         )
         for precision in ("float32", "mixed_bfloat16")

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, ratios, read_images
 from benchmarks.trainers import trainer_of
 from distort_pipeline.distortions import apply
-from distort_pipeline.networks.backend import has_bfloat16, keras, pin_backend_threads
+from distort_pipeline.networks.backend import bfloat16_is_faster, keras, pin_backend_threads
 from distort_pipeline.networks.generator import Architecture, build_generator
 from distort_pipeline.versions import package_versions
 from studies.nearest_upsampling import nearest_upsampling
@@ -25,7 +25,7 @@ FORMS = {"transposed": nullcontext, "nearest": nearest_upsampling}
 def measure(options: Options) -> Result:
     """Return images/s of the transposed form over those of nearest upsampling, in training and in generation."""
     pin_backend_threads(0)
-    precision = "mixed_bfloat16" if has_bfloat16() else "float32"
+    precision = "mixed_bfloat16" if bfloat16_is_faster() else "float32"
     figures = []
     for filters, batch, rounds in ((4, 2, 1),) if options.quick else ((16, 8, 9), (64, 4, 3)):
         tiles = cut_tiles(read_images(options.images, 4), batch)

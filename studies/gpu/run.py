@@ -312,7 +312,7 @@ def train_compact(data: Data, seconds: float, setting: Setting) -> dict[str, Any
         scored.update(data.scores(np.stack(list(_generated(body, data, patches)))))
         curve.append((number, scored["jsd_nss"], scored["delta_psnr_db"]))
 
-    most = 10**6  # rates are annealed by time, not by steps: the number of steps is not known before
+    most = 10**6  # the number of steps is not known before, so rates are not annealed
     mean = MeanTrainer(network, CompactSettings(), steps=most)
     mean.step(crops.at(0), 0)
     budget = setting.mean_share * max(seconds - (time.monotonic() - began), 1.0)

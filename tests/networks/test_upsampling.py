@@ -99,9 +99,9 @@ def test_the_papers_upsampling_can_make_a_checkerboard_and_nearest_upsampling_ca
 def test_the_studys_form_is_nearest_upsampling_and_a_convolution(filters):
     layer, plain = NearestUpsampledConv2D(filters, use_bias=True), nearest(filters)
     rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((4, 4, 3, filters)), rng.standard_normal(filters)]
     for network in (layer, plain):
         network.build((None, None, None, 3))
-        network.set_weights([rng.standard_normal((4, 4, 3, filters)), rng.standard_normal(filters)])
-        rng = np.random.default_rng(0)
+        network.set_weights(weights)
     for shape in ((2, 5, 7, 3), (1, 1, 6, 3)):
         np.testing.assert_allclose(layer(pixels(*shape)), plain(pixels(*shape)), rtol=0, atol=2e-5)

@@ -117,7 +117,7 @@ def generate(folder):
 
 def compact_steps(folder):
     """Write BACKEND-compact.safetensors, the state of the small networks after three steps, and their losses."""
-    with patch.object(compact, "has_bfloat16", lambda: False):
+    with patch.object(compact, "bfloat16_is_faster", lambda: False):
         stage = JpegStage(np.full((8, 8), 8), np.full((8, 8), 12), "4:2:0")
         network = compact.CompactNetwork(compact.CompactSettings(), residual_scale=5.0, jpeg=stage)
     trainer = compact.AdversarialTrainer(network, compact.CompactSettings(warmup_steps=0, lost=100.0), steps=10)

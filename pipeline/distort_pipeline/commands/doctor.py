@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.backend import backend_name, has_bfloat16, start_backend
+from distort_pipeline.networks.backend import backend_name, bfloat16_is_faster, start_backend
 from distort_pipeline.versions import package_versions
 
 ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one
@@ -127,7 +127,7 @@ def _tensorflow() -> Finding:
 
 def _bfloat16() -> Finding:
     try:
-        faster = has_bfloat16()
+        faster = bfloat16_is_faster()
     except (PipelineError, ImportError):
         return Finding("bfloat16", "not tried: without TensorFlow no networks are trained")
     return Finding("bfloat16", "mixed_bfloat16 is faster here" if faster else "not faster here: use float32")

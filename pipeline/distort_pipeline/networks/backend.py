@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import keras
     from keras import ops
 
-__all__ = ["backend_name", "has_bfloat16", "keras", "ops", "pin_backend_threads", "start_backend"]
+__all__ = ["backend_name", "bfloat16_is_faster", "keras", "ops", "pin_backend_threads", "start_backend"]
 
 BACKENDS = ("tensorflow", "jax")
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -49,7 +49,7 @@ def backend_name() -> str:
 
 
 @lru_cache
-def has_bfloat16() -> bool:
+def bfloat16_is_faster() -> bool:
     """Return whether networks are faster in bfloat16: on GPUs, with AMX, and else if a convolution is here.
 
     Processors with AVX-512 BF16 alone differ: a training step took 0.6 to 1.5 times as long as in float32.

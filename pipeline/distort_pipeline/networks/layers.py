@@ -191,13 +191,10 @@ def fused_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
             weights[f"{block}_norm/{name}"] for name in ("gamma", "beta", "moving_mean", "moving_variance")
         )
         scale = gamma / np.sqrt(variance + np.float32(EPSILON))
-        layer = f"{block}_conv"
-        if f"{layer}/kernel" not in fused:  # (4, 4, filters, c), of a transposed convolution
-            layer = f"{block}_up"
-            fused[f"{layer}/kernel"] = fused[f"{layer}/kernel"] * scale[:, None]
-        else:
-            fused[f"{layer}/kernel"] = fused[f"{layer}/kernel"] * scale
-        if f"{block}_noise/kernel" in fused:
-            fused[f"{block}_noise/kernel"] = fused[f"{block}_noise/kernel"] * scale
-        fused[f"{layer}/bias"] = beta - mean * scale
+        # the filters are the last axis, but of a transposed convolution's kernel, (4, 4, filters, c)
+        factors = {f"{block}_conv": scale, f"{block}_up": scale[:, None], f"{block}_noise": scale}
+        present = [layer for layer in factors if f"{layer}/kernel" in fused]
+        for layer in present:
+            fused[f"{layer}/kernel"] = fused[f"{layer}/kernel"] * factors[layer]
+        fused[f"{present[0]}/bias"] = beta - mean * scale
     return fused

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.backend import backend_name, has_bfloat16, keras, ops
+from distort_pipeline.networks.backend import backend_name, bfloat16_is_faster, keras, ops
 from distort_pipeline.networks.compact import (
     CompactSize,
     NetworkBatch,
@@ -163,21 +163,16 @@ class CompactNetwork:
     def __init__(self, settings: CompactSettings, *, residual_scale: float, jpeg: JpegStage | None) -> None:
         random.seed(settings.seed)  # of Keras's initialisers; keras.utils.set_random_seed would import TensorFlow
         self.residual_scale = residual_scale  # levels, rms
-        self.precision = "mixed_bfloat16" if has_bfloat16() else "float32"
+        self.precision = "mixed_bfloat16" if bfloat16_is_faster() else "float32"
         self.network, self.averaged = new_body(precision=self.precision), new_body()
         self._first = [np.array(variable) for variable in self.network.variables]
         self._jpeg = StraightThroughJpeg(jpeg) if jpeg else None
-        self.average(0.0)
+        self.restart()
 
     def restart(self, values: Any = None) -> None:
         """Give the network and its average `values`, or the weights of the beginning: the residual is 0."""
-        assign(self.network, self._first if values is None else values)
-        self.average(0.0)
-
-    def average(self, decay: Any) -> None:
-        """Move the averaged network towards the present one."""
-        for average, current in zip(self.averaged.variables, self.network.variables, strict=True):
-            average.assign(decay * average + (1 - decay) * current)
+        for network in (self.network, self.averaged):
+            assign(network, self._first if values is None else values)
 
     def generate(self, batch: Mapping[str, Any], *, stochastic: bool) -> Any:
         """Return generated levels (N, H, W, 3) behind the codec; without noise and latents if not `stochastic`."""

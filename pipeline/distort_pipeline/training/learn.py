@@ -3,7 +3,7 @@
     codec     one that is installed and looks alike      `codec_bank`, on whole images
     parts     tone, filters, shrinkage, before a JPEG    `compose_fit`         (seconds to a minute)
     codec     where the files carry none, behind the parts
-    noise     signal-dependent, for what the parts leave `signal_noise`, gain calibrated to the true PSNR
+    noise     signal-dependent, for what the parts leave `signal_noise`, calibrated to the true PSNR
     mean      the compact network towards the mean       `compact_training`
     noise     anew, for what the mean leaves
     adversary the network goes on against D              `compact_training`
