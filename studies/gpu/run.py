@@ -24,7 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def train(folder: Path, out: Path, minutes: float, setting: Setting) -> None:
         trained = (train_paper if network == "paper" else train_compact)(data, seconds, setting)
         np.savez_compressed(_done(out, name, network), **trained)
         print(f"{name}, {network}: {json.dumps(_figures(trained))}", flush=True)
-    gather(out)
+    gather(out, setting)
 
 
 def noisy(name: str, pristine: Tiles) -> Tiles:
@@ -347,7 +347,7 @@ def _generated(body: Any, data: Data, patches: Sequence[Any]) -> Iterator[Tiles]
         yield pixels if data.jpeg is None else data.jpeg.encode(pixels)
 
 
-def gather(out: Path) -> None:
+def gather(out: Path, setting: Setting) -> None:
     """Write what comes back out of the finished trainings: figures.json, curves.tsv, generated.npz, weights.npz."""
     figures: dict[str, dict[str, Any]] = {}
     curves, generated, weights = ["distortion\tnetwork\tstep\tjsd_nss\tdelta_psnr_db"], {}, {}
@@ -361,7 +361,9 @@ def gather(out: Path) -> None:
             curves += [f"{name}\t{network}\t{int(n)}\t{bits:.6f}\t{db:.3f}" for n, bits, db in trained["curve"]]
             generated[f"{name}-{network}"] = trained["generated"]
             weights |= {f"{name}/{key}": value for key, value in trained.items() if key.startswith("weights/")}
-    (out / "figures.json").write_text(json.dumps({"device": device_name(), "trainings": figures}, indent=1))
+    (out / "figures.json").write_text(
+        json.dumps({"device": device_name(), **asdict(setting), "trainings": figures}, indent=1)
+    )
     (out / "curves.tsv").write_text("\n".join(curves) + "\n")
     np.savez_compressed(out / "generated.npz", **generated)
     np.savez_compressed(out / "weights.npz", **weights)
@@ -410,9 +412,9 @@ def page(out: Path) -> None:
     lines = [
         "# On a GPU",
         "",
-        f"Written by `python studies/gpu/run.py page`; one run on {figures['device']}, by JAX in bfloat16: the paper's "
-        "setting (64 filters, 256 px crops, batches of 16) and the product's network, from random weights without any "
-        "fit, 96 tiles of 48 photographs, validated on those of eight.",
+        f"Written by `python studies/gpu/run.py page`; one run on {figures['device']}, by JAX: the paper's network of "
+        f"{figures['filters']} filters in {figures['precision']} (256 px crops, batches of {figures['batch']}) and the "
+        "product's, from random weights without any fit; 96 tiles of 48 photographs, validated on those of eight.",
         "",
         "| distortion | network | steps | images/s | JSD_NSS, bits | identity | ΔPSNR, dB |",
         "|---|---|---:|---:|---:|---:|---:|",
