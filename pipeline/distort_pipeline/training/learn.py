@@ -67,7 +67,7 @@ class LearnSettings:
     """How long the two phases of the network are."""
 
     minutes: float | None = 20.0  # in which both phases fit, the fits included; None: the steps that are given
-    mean_steps: int = 900  # at most, if there are minutes and adversarial steps
+    mean_steps: int = 3000  # at most, if there are minutes and adversarial steps
     adversarial_steps: int = 3000  # at most, if there are minutes
     crop_px: int = 96
     batch: int = 8
@@ -270,7 +270,8 @@ def _learn_mean(
         best.offer(step, distance, lambda: {v.path: np.array(v) for v in compact.averaged.variables})
         return {"held_out_l1": distance}
 
-    schedule = Schedule("mean", steps, settings.checkpoint_every, settings.validate_every, settings.loggers)
+    validate_every = max(settings.validate_every, steps // 10)
+    schedule = Schedule("mean", steps, settings.checkpoint_every, validate_every, settings.loggers)
     train(MeanTrainer(compact, rates, steps=steps), crops, folder, schedule, validate=validate)
     weights = best.weights()
     compact.restart([weights[variable.path] for variable in compact.averaged.variables])
