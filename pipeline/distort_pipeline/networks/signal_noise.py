@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import cv2
@@ -77,18 +78,26 @@ class SignalNoise:
         """
         height, width = base.shape[:2]
         surroundings = Surroundings.of(base, self.contrasts)
-        shape = [next_fast_len(side, real=True) for side in white.shape[:2]]
+        shape = (next_fast_len(white.shape[0], real=True), next_fast_len(white.shape[1], real=True))
+        if shape not in self._kernel_spectra:
+            self._kernel_spectra.clear()
+            self._kernel_spectra[shape] = rfft2(self.kernels, shape)
         inside = (slice(2 * REACH_PX, 2 * REACH_PX + height), slice(2 * REACH_PX, 2 * REACH_PX + width))
         components = np.zeros((height, width, 3), np.float32)
         for c in range(3):
             spectrum = rfft2(white[..., c], shape)
-            for kernels, share in zip(self.kernels, surroundings.classes(c), strict=True):
+            for kernel, share in zip(self._kernel_spectra[shape][:, c], surroundings.classes(c), strict=True):
                 if share.any():
-                    filtered = irfft2(spectrum * rfft2(kernels[c], shape), shape)[inside]
+                    filtered = irfft2(spectrum * kernel, shape)[inside]
                     components[..., c] += share * filtered  # of one z: amplitudes add up, not powers
         ycc = surroundings.interpolate(self.amplitudes) * (components @ self.mixing.T)
         unit = ycc @ TO_RGB.T.astype(np.float32)
         return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
+
+    @cached_property
+    def _kernel_spectra(self) -> dict[tuple[int, int], NDArray[np.complex64]]:
+        """Return the kernels' transforms (CLASSES, 3, h, w), by the sides of the field, of the last sides alone."""
+        return {}
 
     def times(self, gains: NDArray[np.floating]) -> SignalNoise:
         """Return this noise with Y, Cb and Cr times `gains` (3,)."""
@@ -125,16 +134,16 @@ class Surroundings:
 
     def interpolate(self, amplitudes: NDArray[np.float32]) -> Levels:
         """Return `amplitudes` (2, LUMAS, CONTRASTS, 3) at each pixel (H, W, 3), linear between the centres of bins."""
-        position = np.clip(self.luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
+        position = np.clip(LEVELS / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
         low = np.minimum(position.astype(np.intp), LUMAS - 2)
-        high_share = (position - low).astype(np.float32)
-        at_pixels = np.zeros((*self.luma.shape, 3), np.float32)
+        high_share = (position - low).astype(np.float32)[:, None, None]
+        by_level = (1 - high_share) * amplitudes[:, low] + high_share * amplitudes[:, low + 1]
+        luma = np.clip(np.rint(self.luma), 0, 255).astype(np.uint8)
+        at_pixels = np.zeros((*luma.shape, 3), np.float32)
         for c in range(3):
-            for kind, of_kind in zip(amplitudes, (1 - self.edge, self.edge), strict=True):
-                for t, share in enumerate(self.shares[CONTRAST_OF[c]]):
-                    table = kind[:, t, c]
-                    amplitude = (1 - high_share) * table[low] + high_share * table[low + 1]
-                    at_pixels[..., c] += of_kind * share * amplitude
+            for t, share in enumerate(self.shares[CONTRAST_OF[c]]):
+                off, on = by_level[0, :, t, c][luma], by_level[1, :, t, c][luma]
+                at_pixels[..., c] += share * (off + self.edge * (on - off))
         return at_pixels
 
     def bins(self, component: int) -> NDArray[np.intp]:
@@ -157,7 +166,7 @@ def local_contrast(base: Levels) -> tuple[Levels, Levels, Levels]:
 def edges(base: Levels) -> tuple[Levels, Levels]:
     """Return how much of an edge each pixel of `base` (H, W, 3) is, (H, W), and the shares of the edge's directions.
 
-    By the structure tensor of luma (Bigün and Granlund 1987): its coherence, and its angle, that of the gradient.
+    By the structure tensor of luma (Bigün and Granlund 1987): its coherence, and the angle of the gradient, doubled.
     """
     luma = base @ TO_YCC[0].astype(np.float32)
     border = cv2.BORDER_REFLECT_101
@@ -167,11 +176,14 @@ def edges(base: Levels) -> tuple[Levels, Levels]:
         cv2.GaussianBlur(product, size, WINDOW_SIGMA_PX, borderType=border)
         for product in (across * across, down * down, across * down)
     )
-    coherence = np.hypot(xx - yy, 2 * xy) / (xx + yy + np.float32(LEAST_GRADIENT**2))
+    along, diagonal = xx - yy, 2 * xy  # of the doubled angle, times the strength
+    strength = np.sqrt(along * along + diagonal * diagonal)
+    coherence = strength / (xx + yy + np.float32(LEAST_GRADIENT**2))
     edge = np.clip((coherence - COHERENT[0]) / (COHERENT[1] - COHERENT[0]), 0, 1).astype(np.float32)
-    position = np.arctan2(2 * xy, xx - yy) * np.float32(DIRECTIONS / (2 * np.pi))  # -DIRECTIONS/2 to DIRECTIONS/2
-    away = np.abs(position - np.arange(DIRECTIONS, dtype=np.float32)[:, None, None]) % DIRECTIONS
-    return edge, edge * np.maximum(1 - np.minimum(away, DIRECTIONS - away), 0)
+    cosine, sine = (component / np.maximum(strength, np.float32(1e-6)) for component in (along, diagonal))
+    # squares of what points each way: in sum 1, and halves between two directions
+    shares = np.stack([np.square(np.maximum(part, 0)) for part in (cosine, sine, -cosine, -sine)])
+    return edge, edge * shares
 
 
 def deviation_at(base: Levels, deviations: NDArray[np.float32]) -> Levels:
