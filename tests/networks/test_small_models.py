@@ -167,6 +167,21 @@ def test_the_straight_through_codec_is_the_real_one_and_passes_gradients() -> No
     assert float(tf.reduce_mean(tape.gradient(total, levels))) == pytest.approx(1.0, abs=0.05)
 
 
+def test_what_the_codec_rounds_away_is_given_no_reason_to_grow() -> None:
+    tf = pytest.importorskip("tensorflow")
+    coarse = StraightThroughJpeg(JpegStage(np.full((8, 8), 40), np.full((8, 8), 40), "4:4:4"))
+    stripes = np.resize([1.0, -1.0], (32, 1))[None, :, None, :] * np.ones((1, 32, 32, 3), np.float32)
+
+    def slope(amplitude: float) -> float:
+        levels = tf.Variable((128 + amplitude * stripes).astype(np.float32))
+        with tf.GradientTape() as tape:
+            agreement = tf.reduce_sum(coarse(levels) * stripes)
+        return float(tf.reduce_mean(tape.gradient(agreement, levels) * stripes))
+
+    assert abs(slope(0.0)) < 0.01
+    assert slope(2.0) > 0.3  # coefficients near half a step, where a change decides
+
+
 def test_a_field_of_noise_belongs_to_the_place() -> None:
     whole = white_field(3, 0, 0, 300, 260, 2)
     assert (white_field(3, 100, 50, 150, 140, 2) == whole[100:250, 50:190]).all()
