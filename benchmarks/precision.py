@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Figure, Options, Result, read_images, spread
 from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import load_generator, model_folders
 from distort_pipeline.networks.backend import pin_backend_threads

@@ -22,8 +22,8 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from distort_pipeline.data.conditions import QualityTarget, Tiles
 from distort_pipeline.data.pairs import PairStore, open_pairs
-from distort_pipeline.data.requests import QualityTarget, Tiles
 from distort_pipeline.data.severity_search import quality_of
 from distort_pipeline.metrics.full_reference import quality
 from distort_pipeline.metrics.jsd_nss import jsd_nss

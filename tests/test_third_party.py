@@ -56,7 +56,7 @@ from click.testing import CliRunner
 from pathlib import Path
 from distort_pipeline.cli import main
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
-from distort_pipeline.training.loggers import open_log
+from distort_pipeline.training.loop import open_log
 
 scale = LevelScale('posterize', d.presets()['five_levels']['posterize'], declared_scale('posterize'))
 print(scale.severities[2], scale.parameters_at(0.5), scale.parameters_at(0.4))

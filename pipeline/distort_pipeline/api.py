@@ -231,8 +231,7 @@ def jsd_nss(
     >>> jsd_nss(image, image), 0 < jsd_nss(image, image // 2, bins=51, value_range=(-3, 3)) < 1
     (0.0, True)
     """
-    from distort_pipeline.metrics.jsd_nss import jsd_bits
-    from distort_pipeline.metrics.nss_features import binned_products
+    from distort_pipeline.metrics.jsd_nss import binned_products, jsd_bits
 
     low, high = value_range
     if bins < 1 or not low < high:

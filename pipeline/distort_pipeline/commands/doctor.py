@@ -72,7 +72,7 @@ def _opencv() -> Finding:
 
 def _openjpeg() -> Finding:
     try:
-        from distort_pipeline.distortions.openjpeg import openjpeg_status
+        from distort_pipeline.distortions.jp2k import openjpeg_status
 
         version, origin = openjpeg_status()
     except (PipelineError, ImportError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from distort_pipeline.data.requests import DECIMALS, SEVERITY, Generator, Tiles
+from distort_pipeline.data.conditions import DECIMALS, SEVERITY, Generator, Tiles
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, MEASURES
 from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB, Calibration, reach, severity_for

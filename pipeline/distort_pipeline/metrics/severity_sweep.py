@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, Quality, psnr, quality
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.records import Image
 
 Calibration: TypeAlias = Mapping[str, Sequence[float]]

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     import keras
 
     from distort_pipeline.networks.composed import ComposedPredictor
-    from distort_pipeline.networks.fitted import FittedGenerator
-    from distort_pipeline.networks.predictor import Predictor
+    from distort_pipeline.networks.predictor import FittedGenerator, Predictor
 
 
 WEIGHTS = "generator.safetensors"
@@ -206,7 +205,7 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str) 
 
 def _fitted(card: ModelCard, weights: Arrays) -> FittedGenerator:
     """Return a generator without a network, in NumPy: the same bytes with any backend, or without one."""
-    from distort_pipeline.networks.fitted import FittedCurves, FittedGenerator, FittedNoise
+    from distort_pipeline.networks.predictor import FittedCurves, FittedGenerator, FittedNoise
 
     network, levels = card.network, len(card.levels)
     models: list[FittedCurves | FittedNoise] = []

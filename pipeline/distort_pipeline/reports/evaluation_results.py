@@ -31,8 +31,7 @@ from distort_pipeline.metrics.c2st import (
 )
 from distort_pipeline.metrics.classifier import Accuracy, RankCorrelation
 from distort_pipeline.metrics.evaluation import Evaluation, FeatureDivergences, QualityPair
-from distort_pipeline.metrics.jsd_nss import JSD_NSS, NATS_PER_BIT
-from distort_pipeline.metrics.nss_features import centres
+from distort_pipeline.metrics.jsd_nss import JSD_NSS, NATS_PER_BIT, centres
 from distort_pipeline.metrics.residuals import FREQUENCIES, ResidualFigures
 from distort_pipeline.metrics.severity_sweep import LevelResult, SeverityPoint, SeveritySweep
 from distort_pipeline.records import row

@@ -13,9 +13,9 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array
+from distort_pipeline.data.corpus_pixels import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import tile_shard
-from distort_pipeline.data.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.records import Image, SampleRecord, to_uint8
 
 BACKGROUND_GREY = 48  # darker than the mid-grey of a zero residual, so that edges stay visible

@@ -15,21 +15,18 @@ from numpy.typing import NDArray
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.arrays import pixel_digest
-from distort_pipeline.data.conditions import Condition
+from distort_pipeline.data.conditions import Condition, Distorted
 from distort_pipeline.data.corpora import distorted_array
 from distort_pipeline.data.corpus_metadata import BatchReport
-from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles
+from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles, middle
 from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import Batch, PlannedSample
-from distort_pipeline.data.requests import Distorted
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.data.tables import write_table
-from distort_pipeline.data.truths import middle
 from distort_pipeline.metrics.acceptance import TileStatistics, content_statistics, tile_statistics
 from distort_pipeline.metrics.full_reference import measured_labels
-from distort_pipeline.metrics.jsd_nss import nss_histograms
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import nss_histograms, product_histogram
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
 from distort_pipeline.networks.backend import pin_backend_threads

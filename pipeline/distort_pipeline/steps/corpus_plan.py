@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.config import RUNTIME_ONLY, GenerateConfig
-from distort_pipeline.data.conditions import Condition, build_conditions
+from distort_pipeline.data.conditions import Condition, QualityTarget, build_conditions
 from distort_pipeline.data.corpus_metadata import (
     EXTENDED_FROM,
     KIND,
@@ -20,7 +20,6 @@ from distort_pipeline.data.corpus_metadata import (
 )
 from distort_pipeline.data.manifests import Manifest
 from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
-from distort_pipeline.data.requests import QualityTarget
 from distort_pipeline.distortions import codec_versions, unsuitable
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX

@@ -20,12 +20,13 @@ from distort_pipeline.data.arrays import (
     PixelDigest,
     create_group,
     shard_file,
+    write_image,
+    write_shard,
 )
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
 from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
 from distort_pipeline.data.pairs import distorted_column, val_name
-from distort_pipeline.data.shards import write_image, write_shard
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.distortions import apply, unsuitable

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.arrays import TileArray
 from distort_pipeline.data.pairs import PairStore
-from distort_pipeline.data.shards import TileArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.progress import prefetch
 from distort_pipeline.records import Images, PairRecord, derive_seed, make_rng

@@ -20,8 +20,7 @@ from distort_pipeline.distortions.severity_scale import LevelScale, declared_sca
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
 from distort_pipeline.metrics.full_reference import gmsd, psnr, ssim
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.metrics.severity_sweep import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
 from distort_pipeline.models.card import Figures, LearnedLevel, TrainingData
 from distort_pipeline.models.store import ValidationHistograms
