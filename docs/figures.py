@@ -19,7 +19,7 @@ from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import Image, make_rng
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, png_bytes, side_by_side
 
 DOCS = Path(__file__).parent
 SIDE_PX = 144

@@ -6,19 +6,25 @@ Each command imports its step at run time, so that `--help` starts without Tenso
 from __future__ import annotations
 
 import dataclasses
+import re
+import signal
+import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from distort_pipeline import __version__
 from distort_pipeline.commands import utilities
-from distort_pipeline.commands.console import OrderedGroup
 from distort_pipeline.commands.options import (
     DISTORTION,
+    EXIT_USER,
     PATH,
+    SELECTABLE,
     STORE_PATH,
     default_map,
     examples,
@@ -39,6 +45,74 @@ from distort_pipeline.config import (
     TrainConfig,
 )
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.process import is_closed_pipe, output_failure, prepare_streams
+
+EXIT_CLOSED_PIPE = 1
+EXIT_INTERRUPTED = 130
+RESUMABLE = ("pairs", "train", "generate", "export", "label")  # commands that keep finished work when stopped
+SELECTED = "|".join(f"{name}s" for name in SELECTABLE)  # settings of --select
+
+
+class StepCommand(click.Command):
+    """A pipeline step, whose errors name each setting as typed: the option, or the setting of a parameter file."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the step and return its result."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            error.args = (names_as_typed(str(error), ctx),)
+            raise
+
+
+def names_as_typed(message: str, ctx: click.Context) -> str:
+    """Return an error message of a step with `--severity` for `generate.severity`, if given on the command line."""
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            typed = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            settings = SELECTED if name == "select" else name
+            message = re.sub(rf"\b{ctx.command.name}\.({settings})\b", typed, message)
+    return message
+
+
+class OrderedGroup(click.Group):
+    """The group of commands, in order of the pipeline; prints a PipelineError as one line, with exit code 2."""
+
+    command_class = StepCommand
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order of the pipeline, as registered in this module."""
+        return list(self.commands)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line with any standard streams; lost output is an error at the end."""
+        prepare_streams()
+        try:
+            return super().main(*args, **options)
+        finally:
+            if (failure := output_failure()) is not None:
+                if is_closed_pipe(failure):
+                    sys.exit(EXIT_CLOSED_PIPE)
+                click.echo(f"distort-pipeline: standard output is incomplete: {failure.strerror}", err=True)
+                sys.exit(EXIT_USER)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a SIGTERM, as sent by batch systems, stops like Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(f"distort-pipeline: {error}", err=True)
+            ctx.exit(EXIT_USER)
+        except KeyboardInterrupt:
+            next_run = "resumes from here" if ctx.invoked_subcommand in RESUMABLE else "starts over"
+            click.echo(f"\ndistort-pipeline: stopped; the same command {next_run}", err=True)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C ends exit handlers silently
+            ctx.exit(EXIT_INTERRUPTED)
+
 
 PARAMS_FILE = Path("params.yaml")
 ROOT_HELP = "New folder of the manifest's images, if moved."

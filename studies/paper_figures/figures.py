@@ -24,7 +24,7 @@ from distort_pipeline.metrics.jsd_nss import jsd_nss, luma
 from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import Image
-from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 
 BUILD = Path("build")
 DISTORTION = "jpeg"

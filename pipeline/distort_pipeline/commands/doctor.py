@@ -12,7 +12,7 @@ from pathlib import Path
 from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.backend import backend_name, bfloat16_is_faster, start_backend
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one
 EXTRAS = {

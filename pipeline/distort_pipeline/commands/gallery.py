@@ -12,7 +12,7 @@ from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, Report, SampleRecord
-from distort_pipeline.reports.side_by_side import (
+from distort_pipeline.reports.pages import (
     COLUMNS,
     Example,
     batch_examples,

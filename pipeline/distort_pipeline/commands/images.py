@@ -24,7 +24,7 @@ from distort_pipeline.data.lists import Entry, is_archive
 from distort_pipeline.data.sources import Source, open_source, read_bytes
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, feature_divergences, nss_histograms
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import Image, Json, Report, derive_seed
 
 

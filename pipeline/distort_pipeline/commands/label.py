@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
-from distort_pipeline.data.files import Ledger
 from distort_pipeline.data.labels import (
     FOLDER,
     KIND,
@@ -36,12 +35,12 @@ from distort_pipeline.data.labels import (
     read_ratings,
     write_values,
 )
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.full_reference import COMPUTED
-from distort_pipeline.progress import track
-from distort_pipeline.records import Image, Json, Report, digest, row
-from distort_pipeline.versions import package_versions
+from distort_pipeline.process import track
+from distort_pipeline.records import Image, Json, Report, digest, package_versions, row
 
 METRIC_BATCH_SIZE = 8  # images of one size
 WHITE = 255.0

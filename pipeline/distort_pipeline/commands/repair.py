@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distort_pipeline.commands.verify import VerifyReport, verify
-from distort_pipeline.data.arrays import group_metadata
+from distort_pipeline.data.arrays import group_metadata, read_records
 from distort_pipeline.data.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
 from distort_pipeline.data.files import (
     LISTING,
@@ -29,7 +29,6 @@ from distort_pipeline.data.files import (
 from distort_pipeline.data.labels import FOLDER as LABELS
 from distort_pipeline.data.leases import hold_lease
 from distort_pipeline.data.remote import is_remote
-from distort_pipeline.data.tables import read_records
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import PairRecord

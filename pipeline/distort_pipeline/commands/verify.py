@@ -31,7 +31,7 @@ from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.models import card
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 
 FILES_PER_TASK = 64
 

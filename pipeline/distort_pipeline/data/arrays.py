@@ -1,23 +1,29 @@
-"""Pixels in Zarr v3: sharded arrays of tiles, and one array for each whole image.
+"""Pixels in Zarr v3: sharded arrays of tiles, and one array for each whole image; and tables of records in Parquet.
 
-They are read and written without Zarr's overhead: an event loop, and copies into new memory. The files are Zarr's own.
-A shard has the layout "sharding_indexed" of the Zarr v3 specification: chunks, then an index (offset and size of each
-chunk), then the CRC-32C of the index. For the gain see benchmarks/reading.py and crops.py.
+Pixels are read and written without Zarr's overhead: an event loop, and copies into new memory. The files are Zarr's
+own. A shard has the layout "sharding_indexed" of the Zarr v3 specification: chunks, then an index (offset and size of
+each chunk), then the CRC-32C of the index. For the gain see benchmarks/reading.py and crops.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
+import types
+import typing
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import local
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import zarr
 from google_crc32c import value as crc32c
 from numcodecs import Zstd
@@ -30,7 +36,7 @@ from zarr.storage import MemoryStore
 from distort_pipeline.data.files import write_parts
 from distort_pipeline.data.remote import is_remote, network_errors, storage_options
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import Image, Images
+from distort_pipeline.records import Image, Images, row
 
 PIXELS = "pixels.zarr"
 # one folder of files like c.0.3.0.0.0 for each array; with Zarr's slashes each file would be in four nested folders
@@ -251,8 +257,8 @@ class TileArray:
             if self._scratch.tiles is None:
                 self._scratch.tiles = np.empty(self.chunk_shape, np.uint8)
             chunk = self.read_chunk(number, level_index=level_index, into=self._scratch.tiles)
-            for row, offset in zip(rows, offsets, strict=True):
-                tiles[row] = chunk[offset]
+            for at, offset in zip(rows, offsets, strict=True):
+                tiles[at] = chunk[offset]
         return tiles
 
     def _compressed(self, path: Path, position: int) -> memoryview:
@@ -337,3 +343,47 @@ def group_metadata() -> bytes:
     files: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(files), zarr_format=ZARR_FORMAT)
     return files[METADATA].to_bytes()
+
+
+ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
+
+
+Record = TypeVar("Record")
+
+
+def write_table(path: Path, records: Sequence[Any], kind: type[Any]) -> None:
+    """Write `records` of the dataclass `kind` as one Parquet file, atomically."""
+    table = pa.Table.from_pylist([row(record) for record in records], schema=schema_of(kind))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_parts(path, (buffer.getvalue(),), flush=False)
+
+
+def read_table(paths: Sequence[Path], kind: type[Any]) -> pa.Table:
+    """Return the rows of all `paths`, in order."""
+    try:
+        tables = [pq.read_table(pa.BufferReader(path.read_bytes()), schema=schema_of(kind)) for path in paths]
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise PipelineError(f"a record file is missing or damaged: {error}") from None
+    return pa.concat_tables(tables) if tables else schema_of(kind).empty_table()
+
+
+def read_records(paths: Sequence[Path], kind: type[Record]) -> list[Record]:
+    """Return the rows of all `paths` as records of the dataclass `kind`, in order."""
+    table = read_table(paths, kind)
+    try:
+        return [kind(**values) for values in table.to_pylist()]
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"a record file is damaged: {error}") from None
+
+
+def schema_of(kind: type[Any]) -> pa.Schema:
+    """Return the Arrow schema of a record dataclass."""
+    hints = typing.get_type_hints(kind)
+    fields = []
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        plain = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
+        fields.append(pa.field(field.name, ARROW[plain], nullable=optional))
+    return pa.schema(fields)

@@ -33,13 +33,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import PIXELS, TileArray, find_array, open_group, read_image, shard_files
+from distort_pipeline.data.arrays import (
+    PIXELS,
+    TileArray,
+    find_array,
+    open_group,
+    read_image,
+    read_records,
+    read_table,
+    shard_files,
+)
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
-from distort_pipeline.data.files import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.data.plans import sample_runs, tile_shard
 from distort_pipeline.data.remote import as_path
-from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import CONDITION_LABELS, Image, SampleRecord, TileRecord
 

@@ -20,8 +20,7 @@ from distort_pipeline.data.files import from_json, read_json, read_metadata, wri
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.evaluation import QualityPair, Row
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.records import Json, ModelVerdict, digest
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import Json, ModelVerdict, digest, package_versions
 
 KIND = "evaluation"
 VERSION = 5

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import TileArray, open_group, read_image
-from distort_pipeline.data.files import Ledger, LedgerEntry, read_metadata
+from distort_pipeline.data.arrays import TileArray, open_group, read_image, read_records, read_table
+from distort_pipeline.data.files import read_metadata
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.remote import as_path
-from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, PairRecord
 

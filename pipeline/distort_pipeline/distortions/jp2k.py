@@ -23,8 +23,8 @@ import PIL
 from distort_pipeline.distortions import DISTORTIONS, Distorted
 from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.process import MEMORY_FOLDER, TMPDIR, scratch_folder, temporary_folder
 from distort_pipeline.records import Image
-from distort_pipeline.scratch import MEMORY_FOLDER, TMPDIR, scratch_folder, temporary_folder
 
 SIZE_TOLERANCE = 0.03  # of the target size: OpenJPEG cuts the stream only between coding passes
 SIZE_TOLERANCE_BYTES = 150  # about the headers of a .jp2, dominant at ratios of hundreds

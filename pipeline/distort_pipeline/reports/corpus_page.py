@@ -35,8 +35,7 @@ from distort_pipeline.reports.corpus_verdict import (
     summaries_of,
     verdict,
 )
-from distort_pipeline.reports.pages import PAGE_NAME, template
-from distort_pipeline.reports.side_by_side import GAIN, Example, batch_examples
+from distort_pipeline.reports.pages import GAIN, PAGE_NAME, Example, batch_examples, template
 
 UNITS = {"psnr": " dB"}
 

@@ -43,8 +43,15 @@ from distort_pipeline.reports.evaluation_results import (
     model_metrics,
     parameters_text,
 )
-from distort_pipeline.reports.pages import PAGE_NAME, template
-from distort_pipeline.reports.side_by_side import COMPARED, EmbeddedImage, compared_row, embed, side_by_side
+from distort_pipeline.reports.pages import (
+    COMPARED,
+    PAGE_NAME,
+    EmbeddedImage,
+    compared_row,
+    embed,
+    side_by_side,
+    template,
+)
 
 PLOTS = "plots"
 SIDE_BY_SIDE_BYTES = 1_900_000  # of PNG in all: base64 adds a third, so the page stays below 3 MB

@@ -24,7 +24,7 @@ from distort_pipeline.metrics.c2st import C2ST, C2STReport, ImageTiles, tiles_of
 from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, measure, summarise
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import Image, ModelVerdict, Report, derive_seed, digest
 from distort_pipeline.reports.evaluation import (
     compared_rows,

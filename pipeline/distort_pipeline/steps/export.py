@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, write_json
+from distort_pipeline.data.files import check_free_space, write_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
@@ -23,9 +24,8 @@ from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part,
 from distort_pipeline.exports.croissant import write_checksums, write_documents
 from distort_pipeline.exports.png_tree import ShardFormat
 from distort_pipeline.exports.source import StudySettings, matching, plan_parts
-from distort_pipeline.progress import track
-from distort_pipeline.records import Json, Report, digest, row
-from distort_pipeline.versions import package_versions
+from distort_pipeline.process import track
+from distort_pipeline.records import Json, Report, digest, package_versions, row
 
 TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
 

@@ -24,7 +24,8 @@ from distort_pipeline.data.corpus_metadata import (
     describe_corpus,
 )
 from distort_pipeline.data.corpus_pixels import create_arrays
-from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, to_json, write_json
+from distort_pipeline.data.files import check_free_space, to_json, write_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
 from distort_pipeline.data.remote import is_remote
@@ -33,14 +34,13 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.models.card import read_card
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.progress import track
-from distort_pipeline.records import Report, digest
+from distort_pipeline.process import track
+from distort_pipeline.records import Report, digest, package_versions
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
 from distort_pipeline.steps.batches import BatchTask, make_batch, seconds_per_sample
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
-from distort_pipeline.versions import package_versions
 
 Task = TypeVar("Task")
 

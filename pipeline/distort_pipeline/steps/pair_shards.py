@@ -22,13 +22,14 @@ from distort_pipeline.data.arrays import (
     shard_file,
     write_image,
     write_shard,
+    write_table,
 )
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
-from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import distorted_column, val_name
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.data.tables import write_table
 from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.registration import Registration, moved, overlap, register, thumbnail

@@ -15,24 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import PairsConfig
-from distort_pipeline.data.arrays import create_group, create_tiles
+from distort_pipeline.data.arrays import create_group, create_tiles, read_records
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners, match_levels
-from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, read_json, write_json
+from distort_pipeline.data.files import check_free_space, read_json, write_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.pairs import KIND, VERSION, distorted_column
 from distort_pipeline.data.sources import read_bytes, require_images
-from distort_pipeline.data.tables import read_records
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
-from distort_pipeline.progress import track
-from distort_pipeline.records import PairRecord, Report, digest
+from distort_pipeline.process import track
+from distort_pipeline.records import PairRecord, Report, digest, package_versions
 from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, Recipe, ShardTask, make_shard, plan_pairs
-from distort_pipeline.versions import package_versions
 
 MISSING_SHOWN = 10
 MEASURED = "measured"  # in run.json: remarks on external pairs, for the summary of a later run

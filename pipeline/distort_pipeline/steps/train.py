@@ -29,7 +29,7 @@ from distort_pipeline.models.store import (
     write_histograms,
 )
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
-from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest
+from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest, package_versions
 from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.init import (
@@ -50,7 +50,6 @@ from distort_pipeline.training.validation import (
     mean_figures,
     training_data,
 )
-from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
     from distort_pipeline.training.gan import GANTrainer

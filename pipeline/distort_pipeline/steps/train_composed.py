@@ -32,10 +32,9 @@ from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor
 from distort_pipeline.networks.patches import GRID_PX, PairPatch
 from distort_pipeline.networks.saved import composed_levels, levels_arrays
-from distort_pipeline.records import Report, derive_seed, digest
+from distort_pipeline.records import Report, derive_seed, digest, package_versions
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
-from distort_pipeline.versions import package_versions
 
 HELD_EVERY, MOST_HELD = 6, 8  # of the training images, every sixth chooses stages and is not fitted to
 WHOLE_IMAGES = 8  # of the validation split, for codecs: they alone are stored whole

@@ -16,13 +16,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.arrays import write_table
 from distort_pipeline.data.conditions import Condition, levels_of, same_level
 from distort_pipeline.data.corpora import PRISTINE
 from distort_pipeline.data.corpus_pixels import PixelWriter, Truth, middle, read_truth, truth_of, write_truth_arrays
-from distort_pipeline.data.files import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
-from distort_pipeline.data.tables import write_table
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.metrics.acceptance import TileStatistics, tile_statistics
 from distort_pipeline.metrics.jsd_nss import COUNTS, nss_histograms, product_histogram

@@ -21,7 +21,7 @@ from distort_pipeline.models.card import Figures, read_card
 from distort_pipeline.models.store import model_weights, read_arrays, write_arrays
 from distort_pipeline.networks.codec_prior import ALL_LEVELS, NO_PRIOR, is_scaled
 from distort_pipeline.networks.predictor import COEFFICIENT_CURVES, NOISE_PYRAMID
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import TILE_ALIGN_PX, Images
 from distort_pipeline.training.crops import training_indices
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, SHRINKAGE_GAINS, explained_by, fit_best

@@ -26,7 +26,7 @@ from distort_pipeline.data.files import write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import graceful_shutdown
 from distort_pipeline.models.store import arrays_digest, read_arrays, write_arrays
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import Registry
 
 KEPT = 2

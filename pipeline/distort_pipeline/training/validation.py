@@ -27,7 +27,7 @@ from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significance, Significances, significance_of
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, spread_tiles
-from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
