@@ -15,22 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.commands.inputs import (
-    generator_folder,
-    known_models,
-    models_for,
-    pretrained,
-    resolve_inputs,
-)
+from distort_pipeline.commands.inputs import generator_folder, known_models, models_for, pretrained, resolve_inputs
 from distort_pipeline.commands.params import parse_section
-from distort_pipeline.config import (
-    EvaluateConfig,
-    ExportConfig,
-    GenerateConfig,
-    IngestConfig,
-    PairsConfig,
-    TrainConfig,
-)
+from distort_pipeline.config import EvaluateConfig, ExportConfig, GenerateConfig, IngestConfig, PairsConfig, TrainConfig
 from distort_pipeline.distortions.presets import PRESETS, levels_of
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import ModelCard, read_card

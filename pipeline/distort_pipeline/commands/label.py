@@ -16,9 +16,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.commands.options import PATH, STORE_PATH, examples, show
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 from distort_pipeline.data.labels import (
@@ -305,3 +307,33 @@ def _table_report(store: CorpusStore, ratings: Ratings, label: LabelStore) -> Re
         f"columns: {', '.join(label.columns)}",
     )
     return Report("label", counts, lines)
+
+
+@click.command(
+    "label", epilog=examples("label corpus --metric lpips", "label corpus --table acr_trials.csv --name rating")
+)
+@click.argument("corpus", type=STORE_PATH)
+@click.option("--metric", help="Metric of pyiqa, with its weights present.")
+@click.option("--device", default="cpu", show_default=True, help="PyTorch device of the metric: cpu, cuda, mps.")
+@click.option("--table", type=PATH, help="CSV of ratings: the completed list of a study.")
+@click.option("--name", help="Name of the label.  [default: the metric's name, or rating for a table]")
+@click.option("--lower-better", is_flag=True, help="Lower ratings in the table are better.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True, help="Local worker processes for a metric."
+)
+def label_command(
+    corpus: Path,
+    metric: str | None,
+    device: str,
+    table: Path | None,
+    name: str | None,
+    lower_better: bool,
+    workers: int,
+) -> None:
+    """Add a metric or people's ratings to the samples of a corpus."""
+    if (metric is None) == (table is None):
+        raise PipelineError("give either --metric or --table")
+    if metric is not None:
+        show(by_metric(corpus, metric, name=name, device=device, workers=Workers(workers)))
+    elif table is not None:
+        show(by_table(corpus, table, name=name or "rating", lower_better=lower_better))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -184,6 +185,11 @@ def workers_of(count: int, scheduler: str | None, scheduler_file: Path | None, *
 def examples(*lines: str) -> str:
     """Return an epilog of example commands, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
+
+
+def show_json(value: object) -> None:
+    """Print `value` as JSON."""
+    click.echo(json.dumps(value, indent=2, default=str))
 
 
 def show(report: Report) -> None:

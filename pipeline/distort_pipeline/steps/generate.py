@@ -17,12 +17,7 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.arrays import PIXELS
 from distort_pipeline.data.builds import LABELS, StagedStore, require_destination, restore_replaced, share_files
 from distort_pipeline.data.corpora import PRISTINE, distorted_array
-from distort_pipeline.data.corpus_metadata import (
-    BatchReport,
-    CorpusMetadata,
-    CorpusSettings,
-    describe_corpus,
-)
+from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, CorpusSettings, describe_corpus
 from distort_pipeline.data.corpus_pixels import create_arrays
 from distort_pipeline.data.files import check_free_space, to_json, write_json
 from distort_pipeline.data.leases import Ledger, LedgerEntry

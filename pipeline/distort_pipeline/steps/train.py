@@ -43,13 +43,7 @@ from distort_pipeline.training.init import (
     resolve_warmup_steps,
 )
 from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, Schedule, seconds_per_step, stored_steps, train
-from distort_pipeline.training.validation import (
-    Validator,
-    learned_levels,
-    level_scale,
-    mean_figures,
-    training_data,
-)
+from distort_pipeline.training.validation import Validator, learned_levels, level_scale, mean_figures, training_data
 
 if TYPE_CHECKING:
     from distort_pipeline.training.gan import GANTrainer
