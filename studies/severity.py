@@ -24,20 +24,10 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.conditions import QualityTarget, Tiles
 from distort_pipeline.data.pairs import PairStore, open_pairs
-from distort_pipeline.data.severity_search import quality_of
+from distort_pipeline.data.severity_search import CALIBRATED, expected, quality_of, reach, severity_for
 from distort_pipeline.metrics.full_reference import quality
 from distort_pipeline.metrics.jsd_nss import jsd_nss
-from distort_pipeline.metrics.severity_sweep import (
-    CALIBRATED,
-    SeverityPoint,
-    SeveritySweep,
-    capped,
-    expected,
-    measure_sweep,
-    reach,
-    severity_for,
-    summarise_sweep,
-)
+from distort_pipeline.metrics.severity_sweep import SeverityPoint, SeveritySweep, capped, measure_sweep, summarise_sweep
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator
 from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders

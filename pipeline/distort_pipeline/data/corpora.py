@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+    from distort_pipeline.data.corpus_pixels import TrueSamples
     from distort_pipeline.data.torch_corpus import TorchCorpus
-    from distort_pipeline.data.true_samples import TrueSamples
 
 
 PRISTINE = "pristine"
@@ -259,7 +259,7 @@ class CorpusStore:
 
     @cached_property
     def _true_samples(self) -> TrueSamples:
-        from distort_pipeline.data.true_samples import TrueSamples  # codecs are not for every reader
+        from distort_pipeline.data.corpus_pixels import TrueSamples  # codecs are not for every reader
 
         if self._manifest is None:
             raise PipelineError(f"the true samples of {self.folder} need its manifest")
@@ -299,13 +299,13 @@ class CorpusStore:
 
     def to_tf(self, **options: Any) -> Any:
         """Return a `tf.data.Dataset` of this corpus; options as in `tensorflow_corpus`."""
-        from distort_pipeline.data.tensorflow_corpus import tensorflow_corpus
+        from distort_pipeline.data.framework_corpora import tensorflow_corpus
 
         return tensorflow_corpus(self, **options)
 
     def to_xarray(self) -> xarray.Dataset:
         """Return an `xarray.Dataset` of this corpus, one entry for each sample, with lazy pixels."""
-        from distort_pipeline.data.xarray_corpus import xarray_corpus
+        from distort_pipeline.data.framework_corpora import xarray_corpus
 
         return xarray_corpus(self)
 

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from distort_pipeline.exports import EXPORTS, ExportSource
 from distort_pipeline.exports.card import hub_splits
-from distort_pipeline.exports.png_tree import KINDS, Encoded, ShardFormat, key
-from distort_pipeline.exports.webdataset import ENDINGS
+from distort_pipeline.exports.png_tree import ENDINGS, KINDS, Encoded, ShardFormat, key
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}

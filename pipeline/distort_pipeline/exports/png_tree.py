@@ -55,6 +55,7 @@ Encoded = tuple[Exported, Mapping[str, bytes]]  # a sample; PNGs of its referenc
 
 
 KINDS = ("reference", "distorted", "true")
+ENDINGS = {"reference": "ref.png", "distorted": "dist.png", "true": "true.png"}  # of their files in a shard
 
 
 class ShardFormat(ExportFormat):

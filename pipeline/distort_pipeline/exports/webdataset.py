@@ -12,9 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from distort_pipeline.exports import EXPORTS, ExportSource
-from distort_pipeline.exports.png_tree import Encoded, ShardFormat, key
-
-ENDINGS = {"reference": "ref.png", "distorted": "dist.png", "true": "true.png"}
+from distort_pipeline.exports.png_tree import ENDINGS, Encoded, ShardFormat, key
 
 
 @EXPORTS.add("webdataset")

@@ -247,3 +247,6 @@ class Quality:
 def quality(pristine: Image, distorted: Image) -> Quality:
     """Return PSNR and SSIM of `distorted` against `pristine`."""
     return Quality(_finite(psnr(pristine, distorted)), ssim(pristine, distorted))
+
+
+HIGHEST_PSNR_DB = 60.0  # of a tile in a mean: identical tiles have an infinite PSNR

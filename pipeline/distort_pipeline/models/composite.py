@@ -9,8 +9,8 @@ from pathlib import Path
 
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR
 from distort_pipeline.data.plans import PlannedSample
+from distort_pipeline.data.severity_search import Calibration
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.metrics.severity_sweep import Calibration
 from distort_pipeline.models.card import COMPOSED, ModelCard, composite_parameters
 from distort_pipeline.models.store import TrainedGenerator, ValidationHistograms, load_generator, read_histograms
 from distort_pipeline.networks.wavelets import Significances

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.config import CALIBRATED
+from distort_pipeline.data.conditions import SEVERITY
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.data.severity_search import monotone
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
-from distort_pipeline.metrics.full_reference import gmsd, psnr, ssim
+from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB, gmsd, psnr, ssim
 from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
-from distort_pipeline.metrics.severity_sweep import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
 from distort_pipeline.models.card import Figures, LearnedLevel, TrainingData
 from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
