@@ -62,7 +62,7 @@ def single(
     """Return JSD_NSS and delta PSNR of the generator of a single level, or None."""
     for folder in singles.values():
         card = read_card(folder)
-        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == level.level]
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe.level == level.level]
         if card.distortion == distortion and not card.is_multi_level and shared_levels(card.levels, recipes):
             predictor = load_generator(folder, batch_size=1).predictor
             bits, delta_psnr = [], []

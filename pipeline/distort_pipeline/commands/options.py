@@ -101,9 +101,10 @@ def options(section: type[ConfigSection]) -> Callable[[Command], Command]:
     """Return a decorator that gives a command the options of `section`, in the order of its fields."""
 
     def add(command: Command) -> Command:
+        hints = kinds(section)
         for item in reversed(dataclasses.fields(section)):  # type: ignore[arg-type]
             if item.metadata["option"]:
-                command = _option(item, required_kind(kinds(section)[item.name])[0], section.section)(command)
+                command = _option(item, required_kind(hints[item.name])[0], section.section)(command)
         return command
 
     return add

@@ -278,14 +278,14 @@ def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Rebuild:
     return rebuild
 
 
-def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+def _pairs(settings: Mapping[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
     from distort_pipeline.steps import pairs
 
     config = parse_section(PairsConfig, {**settings["pairs"], "external": dict(inputs.external)}, where="store.json")
     return pairs.run(config, inputs.manifest, out, root=inputs.root, workers=workers)
 
 
-def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+def _corpus(settings: Mapping[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
     from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
     from distort_pipeline.steps import generate
 
@@ -297,7 +297,7 @@ def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Worker
     return generate.run(config, inputs.manifest, models, out, root=inputs.root, workers=workers, earlier=earlier)
 
 
-def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+def _export(settings: Mapping[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
     from distort_pipeline.steps import export
 
     config = parse_section(ExportConfig, settings["export"], where="store.json")

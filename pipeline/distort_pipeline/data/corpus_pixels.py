@@ -244,7 +244,7 @@ class TrueSamples:
             named = ", ".join(f"{name} {metadata.codecs.get(name)} (here {other})" for name, other in others.items())
             raise PipelineError(f"the corpus was made with {named}: its true distortions need the same versions")
         pairs = None if pairs_path is None else open_pairs(pairs_path)
-        if pairs is not None and pairs.metadata["manifest_digest"] != manifest.digest:
+        if pairs is not None and pairs.metadata.manifest_digest != manifest.digest:
             raise PipelineError(f"{pairs_path} is not of the images of the corpus: the digest of its manifest differs")
         return cls(metadata, manifest.root, {image.id: image for image in manifest.records}, pairs)
 

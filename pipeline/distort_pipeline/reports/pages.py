@@ -17,8 +17,10 @@ from PIL import ImageDraw, ImageFont
 
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array
 from distort_pipeline.data.corpus_pixels import EXAMPLE_PX, middle, read_truth
+from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import tile_shard
+from distort_pipeline.metrics.evaluation import EvalImages
 from distort_pipeline.records import Image, SampleRecord, to_uint8
 
 PAGE_NAME = "index.html"
@@ -318,3 +320,19 @@ def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Image
     filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is padding
     kept = true.get(record.sample)
     return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])
+
+
+def compared_rows(versions: EvalImages, learned: Mapping[str, str]) -> dict[str, list[Image]]:
+    """Return the images of COMPARED by model, for each with its true distortion on this image."""
+    return {
+        name: compared_row(versions.pristine, versions.true[column], versions.generated[name][0])
+        for name, column in learned.items()
+        if column in versions.true
+    }
+
+
+def write_side_by_side(folder: Path, rows: Mapping[str, Sequence[Sequence[Image]]]) -> None:
+    """Write a PNG file for each model with its `compared_rows` into the folder `side_by_side`."""
+    for name, images in rows.items():
+        if images:
+            write_bytes(folder / "side_by_side" / f"{name}.png", marked_png(side_by_side(images, COMPARED)))

@@ -29,7 +29,6 @@ from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.jsd_nss import nss_histograms, product_histogram
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
-from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.process import prefetch
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
@@ -60,6 +59,8 @@ def make_batch(task: BatchTask) -> LedgerEntry:
     The network works in a thread of its own: one inference batch is scored here while the next is distorted.
     """
     if any(read_card(folder).network.needs_backend for folder in task.models.values()):
+        from distort_pipeline.networks.backend import pin_backend_threads
+
         pin_backend_threads(task.threads)
     work, root, batch, config = task.work, task.root, task.batch, task.config
     condition, whole_images = batch.condition, config.whole_images

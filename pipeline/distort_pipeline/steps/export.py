@@ -176,7 +176,7 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Json]:
         "export": values,
         "corpus_digest": source.corpus.metadata.digest,
         "labels": source.label_digests,
-        **({"pairs_digest": open_pairs(config.pairs).metadata["digest"]} if config.pairs else {}),
+        **({"pairs_digest": open_pairs(config.pairs).metadata.digest} if config.pairs else {}),
     }
 
 

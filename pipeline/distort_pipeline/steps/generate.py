@@ -28,7 +28,6 @@ from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.models.card import read_card
-from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.process import track
 from distort_pipeline.records import Report, digest, package_versions
 from distort_pipeline.reports.corpus_page import write_corpus_page
@@ -166,7 +165,11 @@ def finished_settings(out: Path) -> CorpusSettings | None:
 
 def _packages(corpus: PreparedCorpus) -> dict[str, str]:
     """Return the versions of the packages that decide the bytes of a corpus."""
-    backend = [backend_name(), "keras"] if any(card.network.needs_backend for card in corpus.cards.values()) else []
+    backend: list[str] = []
+    if any(card.network.needs_backend for card in corpus.cards.values()):
+        from distort_pipeline.networks.backend import backend_name
+
+        backend = [backend_name(), "keras"]
     return package_versions([*backend, "numpy", "zarr", "distort-pipeline"])
 
 

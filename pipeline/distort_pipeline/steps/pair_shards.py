@@ -28,7 +28,7 @@ from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.leases import Ledger, LedgerEntry
-from distort_pipeline.data.pairs import distorted_column, val_name
+from distort_pipeline.data.pairs import Recipe, val_name
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.errors import PipelineError
@@ -47,22 +47,6 @@ from distort_pipeline.records import (
     sample_seed,
     spread_tiles,
 )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A column of a pair store: a distortion at one level, or external distorted images."""
-
-    distortion: str
-    level: int
-    level_index: int
-    parameters: Mapping[str, float]
-    external: bool = False
-
-    @property
-    def column(self) -> str:
-        """The name of a distorted image among a validation image's arrays."""
-        return distorted_column(self.distortion, self.level)
 
 
 @dataclass(frozen=True)
