@@ -11,8 +11,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from distort_pipeline.exports import EXPORTS, ExportSource
-from distort_pipeline.exports.png_tree import ENDINGS, Encoded, ShardFormat, key
+from distort_pipeline.exports import ENDINGS, EXPORTS, Encoded, ExportSource, ShardFormat, key
 
 
 @EXPORTS.add("webdataset")

@@ -31,8 +31,6 @@ from distort_pipeline.reports.evaluation_results import metrics, sweep_text, tex
 from distort_pipeline.reports.pages import compared_rows, write_side_by_side
 from distort_pipeline.steps.evaluation_plan import Plan, images_of, load_generators, plan_of
 
-Card = Mapping[str, Any]
-
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
     """Write the figures of every finished model in `models`, on the validation images of a pair store, to `out`."""

@@ -20,9 +20,8 @@ from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score
+from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score, ShardFormat
 from distort_pipeline.exports.croissant import write_checksums, write_documents
-from distort_pipeline.exports.png_tree import ShardFormat
 from distort_pipeline.exports.source import StudySettings, matching, plan_parts
 from distort_pipeline.process import track
 from distort_pipeline.records import Json, Report, digest, package_versions, row
