@@ -1,4 +1,4 @@
-"""What a running process shows, takes ahead and leaves behind.
+"""What a running process shows, takes ahead and leaves behind, and the GPUs that it sees.
 
 Progress on stderr, and standard streams that are always there, in any encoding: a failed write never stops the work.
 Iterables that a thread makes ahead. Temporary folders, deleted even after a kill: each holds a lock, released by the
@@ -21,9 +21,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    pass
 
 Item = TypeVar("Item")
 
@@ -323,3 +326,15 @@ def _printable(error: UnicodeError) -> tuple[str, int]:
     text = error.object[error.start : error.end]
     escaped = (ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in text)
     return "".join(escaped), error.end
+
+
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+GPU_FOLDER = Path("/proc/driver/nvidia/gpus")  # of NVIDIA's driver: a folder for each
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the numbers or names of the NVIDIA GPUs that this process may use."""
+    named = os.environ.get(GPU_VARIABLE)
+    if named is None:
+        return tuple(str(number) for number, _ in enumerate(GPU_FOLDER.glob("*")))
+    return tuple(name.strip() for name in named.split(",") if name.strip() not in ("", "-1"))

@@ -35,7 +35,6 @@ from distort_pipeline.data.corpora import PRISTINE, files_of, image_array
 from distort_pipeline.data.corpus_metadata import ConditionMetadata, CorpusMetadata, ModelMetadata
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.manifests import Manifest, read_manifest
-from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.data.plans import PlannedSample
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply, codec_versions
@@ -46,6 +45,7 @@ from distort_pipeline.metrics.jsd_nss import JSD_NSS_ROW
 from distort_pipeline.records import Image, ImageRecord, Images, SampleRecord, derive_seed, make_rng
 
 if TYPE_CHECKING:
+    from distort_pipeline.data.pairs import PairStore
     from distort_pipeline.networks.wavelets import Significances
 
 
@@ -235,6 +235,8 @@ class TrueSamples:
 
         PipelineError for another manifest, pairs of other images, or other codecs than its own.
         """
+        from distort_pipeline.data.pairs import open_pairs
+
         manifest: Manifest = read_manifest(manifest_path)
         if manifest.digest != metadata.manifest_digest:
             raise PipelineError(f"{manifest_path} is not the manifest of the corpus: its digest differs")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -20,8 +20,10 @@ from distort_pipeline.data.corpus_pixels import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import tile_shard
-from distort_pipeline.metrics.evaluation import EvalImages
 from distort_pipeline.records import Image, SampleRecord, to_uint8
+
+if TYPE_CHECKING:
+    from distort_pipeline.metrics.evaluation import EvalImages
 
 PAGE_NAME = "index.html"
 SMALL_BITS = 0.001

@@ -28,7 +28,7 @@ from distort_pipeline.metrics.acceptance import TileStatistics, content_statisti
 from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.jsd_nss import nss_histograms, product_histogram
 from distort_pipeline.models.card import read_card
-from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
+from distort_pipeline.models.store import CompositeGenerator, load_composite, validation_histograms
 from distort_pipeline.process import prefetch
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement

@@ -23,8 +23,7 @@ from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
 from distort_pipeline.distortions import codec_versions, unsuitable
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX
-from distort_pipeline.models.card import ModelCard, read_card
-from distort_pipeline.models.composite import DistortionSpec
+from distort_pipeline.models.card import DistortionSpec, ModelCard, read_card
 from distort_pipeline.models.store import model_folders
 from distort_pipeline.records import ImageRecord, ModelVerdict
 

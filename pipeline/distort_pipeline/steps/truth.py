@@ -26,7 +26,7 @@ from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.metrics.acceptance import TileStatistics, tile_statistics
 from distort_pipeline.metrics.jsd_nss import COUNTS, nss_histograms, product_histogram
-from distort_pipeline.models.composite import DistortionSpec
+from distort_pipeline.models.card import DistortionSpec
 from distort_pipeline.models.store import arrays_digest
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import (
