@@ -10,15 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from distort_pipeline.api import (
-    LEAST_PX,
-    Generator,
-    distort,
-    each_image,
-    list_distortions,
-    list_generators,
-    load_generator,
-)
+from distort_pipeline.api import LEAST_PX, Generator, distort, list_distortions, list_generators, load_generator
 from distort_pipeline.commands.inputs import known_models
 from distort_pipeline.commands.options import JSON, MODEL, PATH, examples, parameters_in, show, show_json
 from distort_pipeline.data.files import write_bytes
@@ -26,6 +18,7 @@ from distort_pipeline.data.images import decode, encode_png, image_digest
 from distort_pipeline.data.lists import Entry, is_archive
 from distort_pipeline.data.sources import Source, open_source, read_bytes
 from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.metrics.full_reference import each_image
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, feature_divergences, nss_histograms
 from distort_pipeline.process import track
 from distort_pipeline.records import Image, Json, Report, derive_seed
