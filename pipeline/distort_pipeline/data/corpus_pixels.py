@@ -31,11 +31,11 @@ from distort_pipeline.data.arrays import (
     write_shard,
 )
 from distort_pipeline.data.conditions import Tiles
-from distort_pipeline.data.corpora import PRISTINE, files_of, image_array
+from distort_pipeline.data.corpora import PRISTINE, distorted_array, files_of, image_array
 from distort_pipeline.data.corpus_metadata import ConditionMetadata, CorpusMetadata, ModelMetadata
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.manifests import Manifest, read_manifest
-from distort_pipeline.data.plans import PlannedSample
+from distort_pipeline.data.plans import CorpusPlan, PlannedSample
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply, codec_versions
 from distort_pipeline.distortions.severity_scale import EXACTLY
@@ -49,10 +49,13 @@ if TYPE_CHECKING:
     from distort_pipeline.networks.wavelets import Significances
 
 
-def create_arrays(work: Path, slots: Mapping[str, int], *, tile_px: int, per_shard: int, per_chunk: int) -> None:
-    """Create the arrays of tiles `slots`, column → number of tiles, unless present."""
+def create_arrays(work: Path, plan: CorpusPlan, *, tile_px: int | None, per_shard: int, per_chunk: int) -> None:
+    """Create the arrays of all tiles of a corpus unless present; none for whole images, whose `tile_px` is None."""
     group = create_group(work)
-    for name, count in slots.items():
+    if tile_px is None:
+        return
+    slots = {distorted_array(batch.condition.name): batch.samples[-1].slot + 1 for batch in plan.batches}
+    for name, count in {PRISTINE: plan.tiles[-1].number + 1, **slots}.items():
         create_samples(group, name, slots=count, tile_px=tile_px, per_shard=per_shard, per_chunk=per_chunk)
 
 

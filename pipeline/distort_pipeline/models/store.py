@@ -333,7 +333,6 @@ class CompositeGenerator:
         first = next(iter(self.generators.values()))
         if first.card.network.kind != COMPOSED:
             return
-
         from distort_pipeline.data.sources import read_ingested
         from distort_pipeline.networks.composed import TileSource
 
@@ -370,8 +369,14 @@ class CompositeGenerator:
             start = rows.stop
 
 
-def load_composite(models: Mapping[str, Path], *, batch_size: int, precision: str) -> CompositeGenerator:
-    """Return the generators of the model folders `models`, by name; each is loaded once in a process."""
+def load_composite(
+    models: Mapping[str, Path], *, batch_size: int, precision: str, threads: int | None = None
+) -> CompositeGenerator:
+    """Return the generators of the folders `models`, each loaded once in a process, a network on `threads` if given."""
+    if threads is not None and any(read_card(folder).network.needs_backend for folder in models.values()):
+        from distort_pipeline.networks.backend import pin_backend_threads
+
+        pin_backend_threads(threads)
     return CompositeGenerator(
         {name: load_generator(path, batch_size=batch_size, precision=precision) for name, path in models.items()}
     )

@@ -27,7 +27,6 @@ from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.metrics.acceptance import TileStatistics, content_statistics, tile_statistics
 from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.jsd_nss import nss_histograms, product_histogram
-from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import CompositeGenerator, load_composite, validation_histograms
 from distort_pipeline.process import prefetch
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
@@ -58,14 +57,10 @@ def make_batch(task: BatchTask) -> LedgerEntry:
 
     The network works in a thread of its own: one inference batch is scored here while the next is distorted.
     """
-    if any(read_card(folder).network.needs_backend for folder in task.models.values()):
-        from distort_pipeline.networks.backend import pin_backend_threads
-
-        pin_backend_threads(task.threads)
     work, root, batch, config = task.work, task.root, task.batch, task.config
     condition, whole_images = batch.condition, config.whole_images
     batch_size = 1 if whole_images else config.inference_batch_size
-    generator = load_composite(task.models, batch_size=batch_size, precision=config.precision)
+    generator = load_composite(task.models, batch_size=batch_size, precision=config.precision, threads=task.threads)
     generator.set_sources(batch.samples, root, seed=config.seed)
     shared = SharedTruth(work, batch.samples, config.samples_per_shard)
 

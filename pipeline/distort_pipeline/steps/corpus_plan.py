@@ -25,7 +25,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX
 from distort_pipeline.models.card import DistortionSpec, ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.records import ImageRecord, ModelVerdict
+from distort_pipeline.records import ImageRecord, ModelVerdict, package_versions
 
 Cards = Mapping[str, ModelCard]
 
@@ -50,6 +50,21 @@ class PreparedCorpus:
     def models(self) -> dict[str, ModelMetadata]:
         """The metadata of the models."""
         return {name: _model_metadata(card, self.verdicts) for name, card in self.cards.items()}
+
+    @property
+    def needs_backend(self) -> bool:
+        """Whether a generator has a network."""
+        return any(card.network.needs_backend for card in self.cards.values())
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The versions of the packages that decide the bytes of the corpus."""
+        backend: list[str] = []
+        if self.needs_backend:
+            from distort_pipeline.networks.backend import backend_name
+
+            backend = [backend_name(), "keras"]
+        return package_versions([*backend, "numpy", "zarr", "distort-pipeline"])
 
     @property
     def needs_significances(self) -> bool:
