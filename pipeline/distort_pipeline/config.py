@@ -223,7 +223,7 @@ class TrainConfig(ConfigSection):
         None, "Adversarial steps of external pairs; null: as many as fit into the minutes.", FROM_0
     )
     mean_steps: int | None = setting(
-        None, "Steps of external pairs before them, towards the mean; null: as many, 900 at most.", FROM_0
+        None, "Steps of external pairs before them, towards the mean; null: as many, 3000 at most.", FROM_0
     )
     minutes: float | None = setting(None, "As many steps as fit.  [external pairs: 20]", POSITIVE, option=True)
     keep_anyway: bool = setting(False, "Keep a model that the identity baseline beats.", option=True)

@@ -63,6 +63,29 @@ def test_without_an_adversary_all_the_time_is_for_the_mean(unlike, tmp_path, mon
     settings = LearnSettings(minutes=0.01, adversarial_steps=0, crop_px=32, batch=1)
     files = JpegStage(np.ones((8, 8), int), np.ones((8, 8), int), "4:4:4")  # which say that the codec is known
     _, report = learn(dataclasses.replace(unlike, jpeg=files), settings, tmp_path, keep_anyway=True)
-    assert "mean" in [row.stage for row in report.stages]
+    assert any(row.stage.startswith("mean, kept ") for row in report.stages)
     assert report.adversarial_steps == 0
     assert not any("adversary" in row.stage for row in report.stages)
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_mean_is_left_where_it_was_nearest_on_held_out_images(unlike, tmp_path, monkeypatch):
+    distances = iter([3.0, 1.0, 2.0])  # at steps 0, 1 and 2
+    monkeypatch.setattr(learn_module.Stages, "l1", lambda *_: next(distances))
+    settings = LearnSettings(minutes=None, mean_steps=2, adversarial_steps=0, crop_px=32, batch=1, validate_every=1)
+    files = JpegStage(np.ones((8, 8), int), np.ones((8, 8), int), "4:4:4")
+    _, report = learn(dataclasses.replace(unlike, jpeg=files), settings, tmp_path, keep_anyway=True)
+    assert "mean, kept 1" in [row.stage for row in report.stages]
+
+
+def test_towards_the_mean_nothing_hides_behind_the_codec():
+    from distort_pipeline.training.compact import CompactCrops, CompactNetwork, CompactSettings
+
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    coarse = JpegStage(np.full((8, 8), 99), np.full((8, 8), 99), "4:4:4")
+    network = CompactNetwork(CompactSettings(), residual_scale=5.0, jpeg=coarse)
+    head = network.network.get_layer("head")
+    head.bias.assign(0.01 * np.resize([1.0, -1.0], 12))  # alternates from pixel to pixel, half a coarse step at most
+    batch = CompactCrops([PairPatch(grey, grey, 0, 0, 0, 32, 32)], [grey], crop_px=32, batch=1, seed=0).at(0)
+    assert np.ptp(np.asarray(network.generate(batch, stochastic=True))) < 0.01
+    assert np.ptp(np.asarray(network.generate(batch, stochastic=False))) > 2

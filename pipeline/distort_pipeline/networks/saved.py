@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import ColourMatrix, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
@@ -29,6 +30,7 @@ BODY = "body/"
 LINEAR: dict[str, Callable[..., Any]] = {
     kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters, Shrinkage)
 }
+AMPLITUDE_AXES = 4
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 
@@ -96,7 +98,8 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
     noise = jpeg = codec = body = None
     if "noise.kernels" in arrays:
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
-        noise = noise.times(np.full(3, described.get("noise_gain", 1.0)))  # of models before December 2026
+        if noise.amplitudes.ndim != AMPLITUDE_AXES:
+            raise PipelineError("the model's noise is of an earlier version, without edges; train it again")
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])

@@ -2,10 +2,11 @@
 
 n_c(p) = gain · s_c(x_c(p)) · [A(p) R (h(p) * z)(p)]_c, with white z in three components. s_c is a channel's deviation
 at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. In (Y, Cb, Cr), A is
-diagonal: the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins and interpolated between
-them; Y goes by the contrast of luma, Cb and Cr by that of chroma. R is the root of the components' correlation, h are
-zero-phase kernels by contrast bin and component, roots of the spectra of whitened residuals. The gain is resampled
-from those of the training images: ISO, exposure, grain of a film stock.
+diagonal: the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins, of edges apart, and
+interpolated between them; Y goes by the contrast of luma, Cb and Cr by that of chroma. R is the root of the components'
+correlation, h are zero-phase kernels, roots of the spectra of whitened residuals, by component and class: the contrast
+bin, at edges the direction, since what a denoiser or an edge-aware interpolation leaves lies along edges. The gain is
+resampled from those of the training images: ISO, exposure, grain of a film stock.
 
 Residuals are cut at CUT local deviations before anything is fitted: a few pixels that other models could not explain,
 mostly edges, must not make noise of all the others.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import cv2
@@ -28,12 +30,18 @@ LUMAS = 8  # bins
 CONTRAST_QUANTILES = (0.1, 0.3, 0.55, 0.8, 0.93, 0.985)  # bins' centres; few pixels are edges, and edges differ most
 CONTRASTS = len(CONTRAST_QUANTILES)
 CONTRAST_OF = (0, 1, 1)  # of Y the contrast of luma, of Cb and Cr that of chroma
+DIRECTIONS = 4  # of edges, 45 degrees apart
+CLASSES = CONTRASTS + DIRECTIONS  # of pixels, each with its kernels
+COHERENT = (0.4, 0.9)  # from where on a pixel counts as of an edge, and as of nothing else
+LEAST_GRADIENT = 1.0  # levels a pixel: weaker ones have no direction
+OTHER_KIND = 0.05  # weight of a bin's pixels off edges for the same bin on edges, and the reverse, where it has few
 WINDOW_SIGMA_PX = 2.0  # of the local mean and deviation
 CONTRAST_WINDOW_PX = 7
 CUT, CUT_SIGMA_PX = 2.5, 6.0  # local deviations, and the window in which they are local
 KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
-SPECTRUM_PX = 32  # windows, half overlapping
+SPECTRUM_PX = 32  # of spectra: correlations are taken up to half of it
 LEAST_VARIANCE = 1e-4  # levels²
+LEAST_POWER = 0.01  # of a spectrum's mean, at any frequency
 CORRECTIONS, MOST_CORRECTION = 3, 2.0  # rounds through the last stage; the most that one changes an amplitude
 PRIOR_PIXELS = 300  # that neighbouring bins are worth
 LEVELS = np.arange(256)
@@ -44,15 +52,18 @@ CLIPPED = 4  # levels from either end: residuals there are cut off, and nothing 
 
 @dataclass(frozen=True)
 class SignalNoise:
-    """Deviations (3, KNOTS) in levels, the rest of unit size: amplitudes (LUMAS, CONTRASTS, 3), mixing (3, 3)."""
+    """Deviations (3, KNOTS) in levels, the rest of unit size: amplitudes (2, LUMAS, CONTRASTS, 3), mixing (3, 3).
+
+    The first amplitudes are for pixels off edges, the second for those on edges.
+    """
 
     deviations: NDArray[np.float32]
     amplitudes: NDArray[np.float32]
     mixing: NDArray[np.float32]
-    kernels: NDArray[np.float32]  # (CONTRASTS, 3, K, K), of unit energy
+    kernels: NDArray[np.float32]  # (CLASSES, 3, K, K), of unit energy
     contrasts: NDArray[np.float32]  # (2, CONTRASTS), log deviations in levels, of luma and of chroma
     log_gains: NDArray[np.float32]  # (training images,)
-    reach_px: ClassVar[int] = CONTRAST_WINDOW_PX // 2  # of the image; white noise is drawn as far as it is needed
+    reach_px: ClassVar[int] = CONTRAST_WINDOW_PX // 2 + 1  # of the image; white noise is drawn as far as is needed
 
     def draw(self, base: Levels, rng: np.random.Generator, log_gain: float) -> Levels:
         """Return noise for `base` (H, W, 3) in levels, RGB."""
@@ -67,18 +78,26 @@ class SignalNoise:
         """
         height, width = base.shape[:2]
         surroundings = Surroundings.of(base, self.contrasts)
-        shape = [next_fast_len(side, real=True) for side in white.shape[:2]]
+        shape = (next_fast_len(white.shape[0], real=True), next_fast_len(white.shape[1], real=True))
+        if shape not in self._kernel_spectra:
+            self._kernel_spectra.clear()
+            self._kernel_spectra[shape] = rfft2(self.kernels, shape)
         inside = (slice(2 * REACH_PX, 2 * REACH_PX + height), slice(2 * REACH_PX, 2 * REACH_PX + width))
         components = np.zeros((height, width, 3), np.float32)
         for c in range(3):
             spectrum = rfft2(white[..., c], shape)
-            for t in range(CONTRASTS):
-                filtered = irfft2(spectrum * rfft2(self.kernels[t, c], shape), shape)[inside]
-                # of one z: amplitudes add up, not powers
-                components[..., c] += surroundings.shares[CONTRAST_OF[c]][..., t] * filtered
+            for kernel, share in zip(self._kernel_spectra[shape][:, c], surroundings.classes(c), strict=True):
+                if share.any():
+                    filtered = irfft2(spectrum * kernel, shape)[inside]
+                    components[..., c] += share * filtered  # of one z: amplitudes add up, not powers
         ycc = surroundings.interpolate(self.amplitudes) * (components @ self.mixing.T)
         unit = ycc @ TO_RGB.T.astype(np.float32)
         return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
+
+    @cached_property
+    def _kernel_spectra(self) -> dict[tuple[int, int], NDArray[np.complex64]]:
+        """Return the kernels' transforms (CLASSES, 3, h, w), by the sides of the field, of the last sides alone."""
+        return {}
 
     def times(self, gains: NDArray[np.floating]) -> SignalNoise:
         """Return this noise with Y, Cb and Cr times `gains` (3,)."""
@@ -92,10 +111,12 @@ class SignalNoise:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of each pixel the local luma (H, W), and the shares (H, W, CONTRASTS) of luma's and of chroma's contrast bins."""
+    """Of each pixel the local luma, the shares (CONTRASTS, H, W) of luma's and chroma's contrast bins, and its edge."""
 
-    luma: Levels
+    luma: Levels  # (H, W)
     shares: tuple[Levels, Levels]
+    edge: Levels  # (H, W), 0 to 1: how much of an edge it is
+    directions: Levels  # (DIRECTIONS, H, W): the shares of its directions, in sum `edge`
 
     @classmethod
     def of(cls, base: Levels, contrasts: NDArray[np.float32]) -> Surroundings:
@@ -104,26 +125,31 @@ class Surroundings:
         shares = []
         for log, centres in zip(logs, contrasts, strict=True):
             position = np.interp(log, centres, np.arange(CONTRASTS)).astype(np.float32)
-            shares.append(np.maximum(1 - np.abs(position[..., None] - np.arange(CONTRASTS, dtype=np.float32)), 0))
-        return cls(luma, (shares[0], shares[1]))
+            shares.append(np.maximum(1 - np.abs(position - np.arange(CONTRASTS, dtype=np.float32)[:, None, None]), 0))
+        return cls(luma, (shares[0], shares[1]), *edges(base))
+
+    def classes(self, component: int) -> Levels:
+        """Return the shares (CLASSES, H, W) of the classes of a component, in sum 1."""
+        return np.concatenate([(1 - self.edge) * self.shares[CONTRAST_OF[component]], self.directions])
 
     def interpolate(self, amplitudes: NDArray[np.float32]) -> Levels:
-        """Return `amplitudes` (LUMAS, CONTRASTS, 3) at each pixel (H, W, 3), linear between the centres of bins."""
-        position = np.clip(self.luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
+        """Return `amplitudes` (2, LUMAS, CONTRASTS, 3) at each pixel (H, W, 3), linear between the centres of bins."""
+        position = np.clip(LEVELS / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
         low = np.minimum(position.astype(np.intp), LUMAS - 2)
-        high_share = (position - low).astype(np.float32)
-        at_pixels = np.zeros((*self.luma.shape, 3), np.float32)
+        high_share = (position - low).astype(np.float32)[:, None, None]
+        by_level = (1 - high_share) * amplitudes[:, low] + high_share * amplitudes[:, low + 1]
+        luma = np.clip(np.rint(self.luma), 0, 255).astype(np.uint8)
+        at_pixels = np.zeros((*luma.shape, 3), np.float32)
         for c in range(3):
-            for t in range(CONTRASTS):
-                table = amplitudes[:, t, c]
-                amplitude = (1 - high_share) * table[low] + high_share * table[low + 1]
-                at_pixels[..., c] += self.shares[CONTRAST_OF[c]][..., t] * amplitude
+            for t, share in enumerate(self.shares[CONTRAST_OF[c]]):
+                off, on = by_level[0, :, t, c][luma], by_level[1, :, t, c][luma]
+                at_pixels[..., c] += share * (off + self.edge * (on - off))
         return at_pixels
 
     def bins(self, component: int) -> NDArray[np.intp]:
-        """Return the number of the nearest bin (H, W), LUMAS by CONTRASTS, of a component."""
-        rows = np.clip(self.luma / (256 / LUMAS), 0, LUMAS - 1).astype(np.intp)
-        return rows * CONTRASTS + self.shares[CONTRAST_OF[component]].argmax(-1)
+        """Return the number of the nearest bin (H, W), 2 by LUMAS by CONTRASTS, of a component."""
+        rows = np.clip(self.luma / (256 / LUMAS), 0, LUMAS - 1).astype(np.intp) + LUMAS * (self.edge > 0.5)
+        return rows * CONTRASTS + self.shares[CONTRAST_OF[component]].argmax(0)
 
 
 def local_contrast(base: Levels) -> tuple[Levels, Levels, Levels]:
@@ -135,6 +161,29 @@ def local_contrast(base: Levels) -> tuple[Levels, Levels, Levels]:
     variance = np.maximum(square - np.square(mean), 0)
     luma, chroma = np.sqrt(variance[..., 0]), np.sqrt(variance[..., 1:].sum(-1))
     return mean[..., 0] + 128, np.log(luma + 0.5), np.log(chroma + 0.5)
+
+
+def edges(base: Levels) -> tuple[Levels, Levels]:
+    """Return how much of an edge each pixel of `base` (H, W, 3) is, (H, W), and the shares of the edge's directions.
+
+    By the structure tensor of luma (Bigün and Granlund 1987): its coherence, and the angle of the gradient, doubled.
+    """
+    luma = base @ TO_YCC[0].astype(np.float32)
+    border = cv2.BORDER_REFLECT_101
+    across, down = (cv2.Sobel(luma, -1, dx, dy, ksize=1, scale=0.5, borderType=border) for dx, dy in ((1, 0), (0, 1)))
+    size = (CONTRAST_WINDOW_PX, CONTRAST_WINDOW_PX)
+    xx, yy, xy = (
+        cv2.GaussianBlur(product, size, WINDOW_SIGMA_PX, borderType=border)
+        for product in (across * across, down * down, across * down)
+    )
+    along, diagonal = xx - yy, 2 * xy  # of the doubled angle, times the strength
+    strength = np.sqrt(along * along + diagonal * diagonal)
+    coherence = strength / (xx + yy + np.float32(LEAST_GRADIENT**2))
+    edge = np.clip((coherence - COHERENT[0]) / (COHERENT[1] - COHERENT[0]), 0, 1).astype(np.float32)
+    cosine, sine = (component / np.maximum(strength, np.float32(1e-6)) for component in (along, diagonal))
+    # squares of what points each way: in sum 1, and halves between two directions
+    shares = np.stack([np.square(np.maximum(part, 0)) for part in (cosine, sine, -cosine, -sine)])
+    return edge, edge * shares
 
 
 def deviation_at(base: Levels, deviations: NDArray[np.float32]) -> Levels:
@@ -160,9 +209,9 @@ def fit_signal_noise(
         residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
     noise = SignalNoise(
         deviations=_deviations(bases, residuals),
-        amplitudes=np.ones((LUMAS, CONTRASTS, 3), np.float32),
+        amplitudes=np.ones((2, LUMAS, CONTRASTS, 3), np.float32),
         mixing=np.eye(3, dtype=np.float32),
-        kernels=np.zeros((CONTRASTS, 3, KERNEL_PX, KERNEL_PX), np.float32),
+        kernels=np.zeros((CLASSES, 3, KERNEL_PX, KERNEL_PX), np.float32),
         contrasts=_contrasts(bases),
         log_gains=np.zeros(1, np.float32),
     )
@@ -235,24 +284,27 @@ def _deviations(bases: Sequence[Levels], residuals: Sequence[Levels]) -> NDArray
 def _powers(
     noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean squares and the numbers of pixels of each bin (LUMAS, CONTRASTS, 3) of cut unit residuals.
+    """Return the mean squares and the numbers of pixels of each bin (2, LUMAS, CONTRASTS, 3) of cut unit residuals.
 
     Bins that few pixels fill lean on their neighbours in luminance.
     """
-    sums, counts = np.zeros((3, LUMAS * CONTRASTS)), np.zeros((3, LUMAS * CONTRASTS))
+    bins_in_all = 2 * LUMAS * CONTRASTS
+    sums, counts = np.zeros((3, bins_in_all)), np.zeros((3, bins_in_all))
     inside = (slice(4, -4), slice(4, -4))
     for (base, surroundings), residual in zip(pixels, residuals, strict=True):
         squares = np.square(_cut(_unit_ycc(base, residual, noise.deviations)))[inside]
         unclipped = np.all(_unclipped(base), axis=-1)[inside]
         for c in range(3):
             bins = surroundings.bins(c)[inside][unclipped]
-            counts[c] += np.bincount(bins, minlength=LUMAS * CONTRASTS)
-            sums[c] += np.bincount(bins, squares[..., c][unclipped], minlength=LUMAS * CONTRASTS)
-    by_bin, seen = (kind.reshape(3, LUMAS, CONTRASTS).transpose(1, 2, 0) for kind in (sums, counts))
+            counts[c] += np.bincount(bins, minlength=bins_in_all)
+            sums[c] += np.bincount(bins, squares[..., c][unclipped], minlength=bins_in_all)
+    by_bin, seen = (of.reshape(3, 2, LUMAS, CONTRASTS).transpose(1, 2, 3, 0) for of in (sums, counts))
     near = np.exp(-np.abs(np.arange(LUMAS)[:, None] - np.arange(LUMAS)))
+    alike = np.array([[1, OTHER_KIND], [OTHER_KIND, 1]])
     trusted = np.minimum(seen, PRIOR_PIXELS)
     means = by_bin / np.maximum(seen, 1)
-    prior = np.einsum("ml,ltc->mtc", near, trusted * means) / np.maximum(np.einsum("ml,ltc->mtc", near, trusted), 1e-9)
+    total, weight = (np.einsum("ml,fe,eltc->fmtc", near, alike, of) for of in (trusted * means, trusted))
+    prior = total / np.maximum(weight, 1e-9)
     return np.maximum((by_bin + PRIOR_PIXELS * prior) / (seen + PRIOR_PIXELS), LEAST_VARIANCE), seen
 
 
@@ -268,23 +320,30 @@ def _correlation_root(noise: SignalNoise, pixels: Pixels, residuals: Sequence[Le
 
 
 def _spectra(noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]) -> NDArray[np.float64]:
-    """Return the power spectra (CONTRASTS, 3, S, S) of whitened residuals, each of mean 1."""
-    side, half = SPECTRUM_PX, SPECTRUM_PX // 2
-    window = np.sqrt(np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1]))
-    power = np.full((CONTRASTS, 3, side, side), 1e-9)
+    """Return the power spectra (CLASSES, 3, S, S) of whitened residuals, each of mean 1.
+
+    By the correlation of each pixel of a class with its neighbours, of whatever class these are: edges are thin.
+    """
+    half = SPECTRUM_PX // 2
+    shape = [next_fast_len(max(b.shape[axis] for b, _ in pixels) + half, real=True) for axis in range(2)]
+    crossed = np.zeros((CLASSES, 3, shape[0], shape[1] // 2 + 1), np.complex128)
     for (base, surroundings), residual in zip(pixels, residuals, strict=True):
         white = noise.whiten(base, residual, surroundings)
-        views = np.lib.stride_tricks.sliding_window_view(white, (side, side), (0, 1))[::half, ::half]
-        spectra = np.square(np.abs(np.fft.fft2(views * window)))  # (n, m, 3, side, side)
         for c in range(3):
-            shares = surroundings.shares[CONTRAST_OF[c]]
-            weights = np.lib.stride_tricks.sliding_window_view(shares, (side, side), (0, 1))[::half, ::half]
-            power[:, c] += np.einsum("nmt,nmij->tij", weights.mean((-1, -2)), spectra[:, :, c], optimize=True)
-    return power / power.mean((-1, -2), keepdims=True)
+            spectrum = rfft2(white[..., c], shape)
+            for number, share in enumerate(surroundings.classes(c)):
+                crossed[number, c] += np.conj(rfft2(share * white[..., c], shape)) * spectrum
+    lags = np.arange(-half, half)
+    correlations = irfft2(crossed, shape)[..., lags[:, None], lags[None]]  # 0 at (half, half)
+    taper = 0.5 + 0.5 * np.cos(np.pi * lags / half)
+    tapered = np.fft.ifftshift(correlations * np.outer(taper, taper), axes=(-2, -1))
+    power = np.fft.fft2(tapered).real  # of the even part: a field's correlation has no other
+    power = np.maximum(power, LEAST_POWER * np.maximum(power.mean((-1, -2), keepdims=True), 1e-9))
+    return np.asarray(power / power.mean((-1, -2), keepdims=True))
 
 
 def _kernels(power: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return kernels (CONTRASTS, 3, K, K) of unit energy: roots of power spectra (CONTRASTS, 3, S, S)."""
+    """Return kernels (CLASSES, 3, K, K) of unit energy: roots of power spectra (CLASSES, 3, S, S)."""
     reach = KERNEL_PX // 2
     lags = np.arange(-reach, reach + 1)
     taper = np.outer(np.hanning(KERNEL_PX + 2)[1:-1], np.hanning(KERNEL_PX + 2)[1:-1]) ** 0.25

@@ -1,7 +1,7 @@
 """Trains the compact network: first towards the mean, then against a discriminator that cannot wreck it.
 
-MeanTrainer: ℓ1 through the codec's straight-through stage, noise inputs at zero, so that what reads them stays as it
-was drawn and is alive later. AdversarialTrainer: paired relativistic loss (the same x on both sides cancels content;
+MeanTrainer: ℓ1 before the codec, noise inputs at zero, so that what reads them stays as it was drawn and is alive
+later. AdversarialTrainer: paired relativistic loss (the same x on both sides cancels content;
 Jolicoeur-Martineau 2018), D warmed up until it beats chance and G held whenever it does not, R1 and R2 (Mescheder et
 al. 2018) by finite differences every few steps; G also matches the means of D's features (Salimans et al. 2016) and
 powers by octave and luminance. D and G learn from one pass through D. After validations that are worse, the network
@@ -175,14 +175,18 @@ class CompactNetwork:
             assign(network, self._first if values is None else values)
 
     def generate(self, batch: Mapping[str, Any], *, stochastic: bool) -> Any:
-        """Return generated levels (N, H, W, 3) behind the codec; without noise and latents if not `stochastic`."""
+        """Return generated levels (N, H, W, 3) behind the codec; if not `stochastic`, before it and without noise.
+
+        Without noise, rounding hides coefficients below half a step, while its straight-through gradient lets them
+        grow: noise that is added later would bring out a pattern in all flat areas.
+        """
         noise, free, latent = batch["noise"], batch["free"], batch["latent"]
         if not stochastic:
             noise, free, latent = ops.zeros_like(noise), ops.zeros_like(free), ops.zeros_like(latent)
         given = NetworkBatch(batch["pristine"], batch["base"], noise, free, latent, batch["offsets"], batch["sizes"])
         inputs = network_inputs(given, self.residual_scale)
         levels = batch["base"] + noise + LEVELS_PER_UNIT * self.network(inputs)
-        return self._jpeg(levels) if self._jpeg else levels
+        return self._jpeg(levels) if self._jpeg and stochastic else levels
 
     def part(self, optimizer: keras.optimizers.Optimizer) -> Part:
         """Return the network as a part that `optimizer` trains."""

@@ -67,7 +67,7 @@ class LearnSettings:
     """How long the two phases of the network are."""
 
     minutes: float | None = 20.0  # in which both phases fit, the fits included; None: the steps that are given
-    mean_steps: int = 900  # at most, if there are minutes and adversarial steps
+    mean_steps: int = 3000  # at most, if there are minutes and adversarial steps
     adversarial_steps: int = 3000  # at most, if there are minutes
     crop_px: int = 96
     batch: int = 8
@@ -94,7 +94,7 @@ class Stages:
     """The stages so far: their scores, and the best generator."""
 
     def __init__(self, held: Sequence[PairPatch]) -> None:
-        self.scorer = Scorer(held)
+        self.held, self.scorer = held, Scorer(held)
         self.rows: list[LearningStage] = []
         self.best, self.score, self.name = ComposedGenerator(), np.inf, "nothing"
         self.started = time.process_time()
@@ -114,11 +114,16 @@ class Stages:
 
     def scores(self, generator: ComposedGenerator) -> HeldOutScores:
         """Return the scores of `generator` on the held-out patches."""
+        return self.scorer.score(lambda patch, seed: _distorted(generator, patch, seed))
 
-        def distort(patch: PairPatch, seed: int) -> Pixels:
-            return generator.encode(generator.distort_part(patch.pristine, 1.0, seed, patch.position), 1.0, seed)
+    def l1(self, generator: ComposedGenerator) -> float:
+        """Return the mean absolute difference of `generator` from the held-out patches, in levels."""
+        differences = [np.abs(_distorted(generator, p, p.image) - p.distorted.astype(np.float32)) for p in self.held]
+        return float(np.mean([difference.mean() for difference in differences]))
 
-        return self.scorer.score(distort)
+
+def _distorted(generator: ComposedGenerator, patch: PairPatch, seed: int) -> Pixels:
+    return generator.encode(generator.distort_part(patch.pristine, 1.0, seed, patch.position), 1.0, seed)
 
 
 def learn(
@@ -201,10 +206,10 @@ def _learn_parts(
     compact = CompactNetwork(rates, residual_scale=rms, jpeg=jpeg)
     start = noisy
     if settings.mean_steps:
-        _learn_mean(crops, compact, rates, settings, folder)
         quiet = CompactBody(compact.averaged, noise_scale=rms, stochastic=False)
         mean = parts.with_parts(body=quiet)
-        stages.consider("mean", mean, better=BETTER)
+        step = _learn_mean(crops, compact, rates, settings, mean, stages, folder)
+        stages.consider(f"mean, kept {step}", mean, better=BETTER)
         residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
         start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
     if settings.adversarial_steps == 0:
@@ -246,15 +251,31 @@ def _within_minutes(
     return dataclasses.replace(settings, mean_steps=steps["mean"], adversarial_steps=steps["adversarial"])
 
 
-def _learn_mean(crops: Any, compact: Any, rates: Any, settings: LearnSettings, folder: Path) -> None:
-    """Train the network `compact` towards the mean; checkpoints and curves go below `folder`."""
+def _learn_mean(
+    crops: Any, compact: Any, rates: Any, settings: LearnSettings, mean: ComposedGenerator, stages: Stages, folder: Path
+) -> int:
+    """Train the network of `mean` towards the mean, leave it at its best on held-out patches, and return its step.
+
+    Few pairs are soon remembered: what later steps gain on these is lost on others. Checkpoints and curves go below
+    `folder`.
+    """
     from distort_pipeline.training.compact import MeanTrainer
     from distort_pipeline.training.loop import Schedule, train
 
-    steps = settings.mean_steps
-    schedule = Schedule("mean", steps, settings.checkpoint_every, validate_every=steps, loggers=settings.loggers)
-    trainer = MeanTrainer(compact, rates, steps=steps)
-    train(trainer, crops, folder / STAGES / "mean", schedule, validate=lambda _: {})
+    steps, folder = settings.mean_steps, folder / STAGES / "mean"
+    best = BestWeights(folder)
+
+    def validate(step: int) -> dict[str, float]:
+        distance = stages.l1(mean)
+        best.offer(step, distance, lambda: {v.path: np.array(v) for v in compact.averaged.variables})
+        return {"held_out_l1": distance}
+
+    validate_every = max(settings.validate_every, steps // 10)
+    schedule = Schedule("mean", steps, settings.checkpoint_every, validate_every, settings.loggers)
+    train(MeanTrainer(compact, rates, steps=steps), crops, folder, schedule, validate=validate)
+    weights = best.weights()
+    compact.restart([weights[variable.path] for variable in compact.averaged.variables])
+    return best.step()
 
 
 def _learn_adversarially(

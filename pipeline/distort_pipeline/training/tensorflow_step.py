@@ -149,7 +149,7 @@ def compiled_update(parts: Sequence[Any], losses: Callable[[Mapping[str, Any]], 
             values, figures = losses(batch)
         for part, loss, moved in zip(parts, values, moves, strict=True):
             variables = part.network.trainable_variables
-            gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+            gradients = tape.gradient(loss, variables)
             tf.cond(moved, lambda p=part, g=gradients, v=variables: _moved(p, g, v, decay), lambda: tf.constant(0))
         return dict(figures)
 
