@@ -7,7 +7,7 @@ import sys
 from functools import partial
 
 from benchmarks.harness import Figure, Options, Result, interleaved, ratios, spread
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 BAR_SECONDS = 0.4
 HEAVY = ("tensorflow", "dask", "distributed", "cv2")

@@ -19,8 +19,8 @@ from benchmarks.sample_store import make_manifest, make_pairs
 from distort_pipeline.data.arrays import PIXELS
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.records import package_versions
 from distort_pipeline.training.crops import CACHED_CHUNKS, CROPS_A_TILE, READERS, Crops
-from distort_pipeline.versions import package_versions
 
 BAR_PER_SECOND = 2000
 BATCH = 16

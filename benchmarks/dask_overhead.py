@@ -8,7 +8,7 @@ from unittest.mock import patch
 from benchmarks.harness import Figure, Options, Result, spread
 from distort_pipeline import execution
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 BAR_MS = 2.0
 WORKERS = 2

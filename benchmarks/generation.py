@@ -26,9 +26,9 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import PRISTINE
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import package_versions
 from distort_pipeline.steps import generate
 from distort_pipeline.steps.batches import BatchTask, make_batch
-from distort_pipeline.versions import package_versions
 
 BARS = {"off": 0.90, "on": 0.75}
 PLAIN_BAR = 5.0

@@ -26,8 +26,8 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import PRISTINE, open_corpus
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import package_versions
 from distort_pipeline.steps import generate
-from distort_pipeline.versions import package_versions
 
 PEAK_TFLOPS = 989  # dense bfloat16, H100 SXM, NVIDIA's datasheet; the H200's is the same
 SHARE = 0.3  # of the peak, assumed

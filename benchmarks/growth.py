@@ -14,8 +14,7 @@ from benchmarks.corpus_run import CorpusRun, run_corpus
 from benchmarks.harness import Figure, Options, Result, spread
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import TILE_ALIGN_PX, offsets_available
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import TILE_ALIGN_PX, offsets_available, package_versions
 
 COUNTS = (100, 1000, 10_000)
 SIDES_PX = {128: 4096, 256: 1024, 512: 256}  # side → tiles: the same number of pixels

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLE = Path("data/sample")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.corpus_run import run_corpus
 from benchmarks.harness import Figure, Options, Result, spread
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 COUNT = 100_000
 BAR_MINUTES = 60

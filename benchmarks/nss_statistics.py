@@ -19,10 +19,8 @@ from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, 
 from benchmarks.nss_statistics_peers import NAMES, field_of, histograms_by, installed
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
-from distort_pipeline.records import Image, make_rng
-from distort_pipeline.versions import package_versions
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
+from distort_pipeline.records import Image, make_rng, package_versions
 
 BAR = 4.0
 PEER_BAR = 2.0

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.metrics import nss_features
-from distort_pipeline.metrics.nss_features import BINS, LIMIT, WINDOW_PX, WINDOW_SIGMA_PX
+from distort_pipeline.metrics import jsd_nss
+from distort_pipeline.metrics.jsd_nss import BINS, LIMIT, WINDOW_PX, WINDOW_SIGMA_PX
 from distort_pipeline.records import Image
 
 NAMES = ("pyiqa", "piq")
@@ -55,7 +55,7 @@ def histograms_by(field: Field, images: Sequence[Image]) -> list[NDArray[np.floa
     histograms = []
     with torch.inference_mode():
         for group in by_size.values():
-            levels_8bit = torch.from_numpy(np.stack([nss_features.luma(image) for image in group])).to(torch.float32)[
+            levels_8bit = torch.from_numpy(np.stack([jsd_nss.luma(image) for image in group])).to(torch.float32)[
                 :, None
             ]
             coefficients = field(levels_8bit)

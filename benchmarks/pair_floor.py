@@ -14,11 +14,11 @@ from pathlib import Path
 
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.pairs import Recipe
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import Distorted, apply
 from distort_pipeline.execution import pin_threads
 from distort_pipeline.records import Image, ImageRecord, make_rng, sample_seed
-from distort_pipeline.steps.pair_shards import Recipe
 from distort_pipeline.steps.pairs import recipes_of
 
 

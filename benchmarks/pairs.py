@@ -22,8 +22,8 @@ from distort_pipeline import execution
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.execution import Workers
+from distort_pipeline.records import package_versions
 from distort_pipeline.steps import pairs as pairs_step
-from distort_pipeline.versions import package_versions
 
 BAR = 1.15
 SCALING_BAR = 0.93

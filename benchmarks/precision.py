@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Figure, Options, Result, read_images, spread
 from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import load_generator, model_folders
 from distort_pipeline.networks.backend import pin_backend_threads
-from distort_pipeline.records import TILE_ALIGN_PX, derive_seed, make_rng, spread_tiles
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import TILE_ALIGN_PX, derive_seed, make_rng, package_versions, spread_tiles
 
 TILE_PX = 256
 TILES_EACH = 4

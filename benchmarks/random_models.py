@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import cut_tiles
 from distort_pipeline.data.files import sealed, write_bytes, write_json
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import product_histogram
 from distort_pipeline.models.card import (
     VERSION,
     LearnedLevel,

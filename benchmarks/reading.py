@@ -22,8 +22,8 @@ from distort_pipeline import open_corpus
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import package_versions
 from distort_pipeline.steps import generate
-from distort_pipeline.versions import package_versions
 
 BATCH = 32
 LEAST_GAIN = 1.8  # over Zarr on the same files, for the processor time of reading a corpus in order

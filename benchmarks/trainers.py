@@ -16,7 +16,7 @@ def trainer_of(
     import keras
 
     from benchmarks.plain_networks import build_plain_generator
-    from distort_pipeline.networks import discriminator
+    from distort_pipeline.networks import losses
     from distort_pipeline.training import gan, tensorflow_step
 
     networks = gan.GANConfig(
@@ -41,7 +41,7 @@ def trainer_of(
         return tensorflow_step.TensorflowTrainer(networks)
     with (
         patch.object(gan, "build_generator", build_plain_generator),
-        patch.object(discriminator, "BatchNorm", keras.layers.BatchNormalization),
+        patch.object(losses, "BatchNorm", keras.layers.BatchNormalization),
         patch.object(tensorflow_step.TensorflowTrainer, "adam", keras.optimizers.Adam),
     ):
         return tensorflow_step.TensorflowTrainer(networks)

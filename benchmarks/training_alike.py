@@ -18,8 +18,8 @@ from benchmarks.sample_store import make_manifest, make_pairs
 from benchmarks.trainers import trainer_of
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import package_versions
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.versions import package_versions
 
 FILTERS, BATCH, CROP_PX = 8, 8, 128
 STEPS, LAST = 200, 100

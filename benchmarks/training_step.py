@@ -12,7 +12,7 @@ from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, 
 from benchmarks.trainers import trainer_of
 from distort_pipeline.distortions import apply
 from distort_pipeline.networks.backend import bfloat16_is_faster, pin_backend_threads
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 BAR = 1.5  # where bfloat16 is faster
 

@@ -14,8 +14,8 @@ from benchmarks.sample_store import make_manifest, make_pairs
 from benchmarks.trainers import trainer_of
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import package_versions
 from distort_pipeline.training.crops import CropBatch, Crops
-from distort_pipeline.versions import package_versions
 
 BAR = 0.97
 DISTORTION = "white_noise"  # compresses least, so that its chunks take longest

@@ -16,7 +16,7 @@ from benchmarks.trainers import trainer_of
 from distort_pipeline.distortions import apply
 from distort_pipeline.networks.backend import bfloat16_is_faster, keras, pin_backend_threads
 from distort_pipeline.networks.generator import Architecture, build_generator
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 from studies.nearest_upsampling import nearest_upsampling
 
 FORMS = {"transposed": nullcontext, "nearest": nearest_upsampling}

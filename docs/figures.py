@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 
 from distort_pipeline.commands.inputs import SAMPLE, pretrained
-from distort_pipeline.data.images import decode
+from distort_pipeline.data.images import decode, marked_png
 from distort_pipeline.distortions import apply
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import Image, make_rng
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 
 DOCS = Path(__file__).parent
 SIDE_PX = 144
@@ -41,7 +41,7 @@ def draw_side_by_side() -> None:
         clean, bad, learned = (_middle(image) for image in (pristine, true, generated))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])
     (DOCS / "side_by_side.png").write_bytes(
-        png_bytes(side_by_side(rows, COLUMNS, row_labels=[name.replace("_", " ") for name in ORDER]))
+        marked_png(side_by_side(rows, COLUMNS, row_labels=[name.replace("_", " ") for name in ORDER]))
     )
 
 

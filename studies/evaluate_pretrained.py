@@ -19,8 +19,7 @@ from distort_pipeline.commands.inputs import PRETRAINED, SAMPLE
 from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
 from distort_pipeline.metrics.full_reference import psnr
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.card import LearnedLevel
 from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
 from distort_pipeline.records import Image, canonical, make_rng

@@ -15,8 +15,8 @@ from typing import Any
 from unittest.mock import patch
 
 from distort_pipeline.networks.backend import keras, ops
+from distort_pipeline.networks.generator import UNet
 from distort_pipeline.networks.layers import interleaved
-from distort_pipeline.networks.unet import UNet
 
 STRIDE = 2  # sub-pixels on each axis
 KERNEL_PX = 4

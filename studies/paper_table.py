@@ -38,11 +38,10 @@ from distort_pipeline.models.store import assign_weights, weights_of
 from distort_pipeline.networks.backend import keras, ops, pin_backend_threads
 from distort_pipeline.networks.compact import POSITION_CHANNELS, CompactBody, CompactSize
 from distort_pipeline.networks.composed import ComposedGenerator
-from distort_pipeline.networks.generator import Architecture, build_generator
+from distort_pipeline.networks.generator import Architecture, UNet, build_generator
 from distort_pipeline.networks.inputs import BLOCKS, GeneratorInputs
 from distort_pipeline.networks.patches import FREE_CHANNELS, LATENTS, PairPatch, TilePosition, cut_patches
 from distort_pipeline.networks.predictor import Predictor
-from distort_pipeline.networks.unet import UNet
 from distort_pipeline.records import Image, derive_seed, make_rng
 from distort_pipeline.training import compact
 from distort_pipeline.training.compact import AdversarialTrainer, CompactCrops, CompactNetwork, CompactSettings

@@ -22,25 +22,15 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from distort_pipeline.config import CALIBRATED
+from distort_pipeline.data.conditions import QualityTarget, Tiles
 from distort_pipeline.data.pairs import PairStore, open_pairs
-from distort_pipeline.data.requests import QualityTarget, Tiles
-from distort_pipeline.data.severity_search import quality_of
+from distort_pipeline.data.severity_search import expected, quality_of, reach, severity_for
 from distort_pipeline.metrics.full_reference import quality
 from distort_pipeline.metrics.jsd_nss import jsd_nss
-from distort_pipeline.metrics.severity_sweep import (
-    CALIBRATED,
-    SeverityPoint,
-    SeveritySweep,
-    capped,
-    expected,
-    measure_sweep,
-    reach,
-    severity_for,
-    summarise_sweep,
-)
+from distort_pipeline.metrics.severity_sweep import SeverityPoint, SeveritySweep, capped, measure_sweep, summarise_sweep
 from distort_pipeline.models.card import read_card
-from distort_pipeline.models.composite import CompositeGenerator
-from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
+from distort_pipeline.models.store import CompositeGenerator, TrainedGenerator, load_generator, model_folders
 from distort_pipeline.records import Images, derive_seed, make_rng
 from distort_pipeline.steps.evaluation_plan import SharedLevel, plan_of, shared_levels, sweep_versions
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
@@ -72,7 +62,7 @@ def single(
     """Return JSD_NSS and delta PSNR of the generator of a single level, or None."""
     for folder in singles.values():
         card = read_card(folder)
-        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == level.level]
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe.level == level.level]
         if card.distortion == distortion and not card.is_multi_level and shared_levels(card.levels, recipes):
             predictor = load_generator(folder, batch_size=1).predictor
             bits, delta_psnr = [], []

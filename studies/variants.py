@@ -30,12 +30,11 @@ from numpy.typing import NDArray
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.metrics.full_reference import psnr
-from distort_pipeline.metrics.jsd_nss import jsd_nss
-from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.jsd_nss import jsd_nss, luma
 from distort_pipeline.metrics.severity_sweep import capped
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import load_generator
-from distort_pipeline.networks import discriminator, generator, predictor, unet
+from distort_pipeline.networks import generator, losses, predictor
 from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import LEVELS_PER_UNIT, Image, derive_seed
 from distort_pipeline.steps import train
@@ -77,7 +76,7 @@ class Variant:
 @contextmanager
 def without_norm() -> Iterator[None]:
     """Remove the norms of D."""
-    with patch.object(discriminator, "BatchNorm", _identity):
+    with patch.object(losses, "BatchNorm", _identity):
         yield
 
 
@@ -115,7 +114,7 @@ def spectral_norm() -> Iterator[None]:
         def __getattr__(self, name: str) -> Any:
             return getattr(keras, name)
 
-    with without_norm(), patch.object(discriminator, "keras", Keras()):
+    with without_norm(), patch.object(losses, "keras", Keras()):
         yield
 
 
@@ -124,10 +123,10 @@ def depth(blocks: int) -> Callable[[], AbstractContextManager[None]]:
 
     @contextmanager
     def shallower() -> Iterator[None]:
-        encoder = unet.ENCODER_WIDTHS[:blocks]
+        encoder = generator.ENCODER_WIDTHS[:blocks]
         with (
-            patch.object(unet, "ENCODER_WIDTHS", encoder),
-            patch.object(unet, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
+            patch.object(generator, "ENCODER_WIDTHS", encoder),
+            patch.object(generator, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
             patch.object(generator, "BLOCKS", blocks),
             patch.object(generator, "MULTIPLE_PX", 2**blocks),
             patch.object(predictor, "MULTIPLE_PX", 2**blocks),

@@ -14,7 +14,7 @@ from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import product_histogram
 from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.records import Judgement, make_rng
 from distort_pipeline.steps import generate

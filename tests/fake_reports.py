@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from distort_pipeline.data.arrays import schema_of
 from distort_pipeline.data.corpus_metadata import CorpusMetadata
 from distort_pipeline.data.images import marked_png
-from distort_pipeline.data.tables import schema_of
 from distort_pipeline.records import SampleRecord, row
 from distort_pipeline.reports.corpus_page import image_index, render
 from distort_pipeline.reports.corpus_verdict import read_batches
-from distort_pipeline.reports.side_by_side import Example, side_by_side
+from distort_pipeline.reports.pages import Example, side_by_side
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NASTY = "<script>alert(1)</script>"

@@ -31,7 +31,7 @@ from benchmarks.results_page import read_results, render
 from benchmarks.trainers import trainer_of
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import product_histogram
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

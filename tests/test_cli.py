@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from distort_pipeline.cli import main
+from distort_pipeline.cli import Utility, main
 from distort_pipeline.config import EvaluateConfig
 
 COMMANDS = (
@@ -28,6 +28,14 @@ def test_help_lists_the_commands_in_order() -> None:
     text = run("--help").output
     positions = [text.index(f"\n  {command} ") for command in COMMANDS]
     assert positions == sorted(positions)
+
+
+def test_the_list_of_commands_says_what_a_utility_command_says_of_itself() -> None:
+    utilities = [command for command in main.commands.values() if isinstance(command, Utility)]
+    assert len(utilities) == 8
+    for utility in utilities:
+        command = utility.load()
+        assert (utility.name, utility.short_help) == (command.name, command.get_short_help_str(limit=100))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -194,7 +202,7 @@ def test_ctrl_c_once_more_while_libraries_close_is_no_traceback(
 ) -> None:
     code = f"""
 import atexit, os, signal, sys
-from distort_pipeline.cli import main
+from distort_pipeline.cli import Utility, main
 from distort_pipeline.steps import {command[0]}
 def stopped(*_, **__):
     raise KeyboardInterrupt

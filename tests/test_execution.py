@@ -6,10 +6,10 @@ import time
 import dask
 import pytest
 
-from distort_pipeline import execution, progress
+from distort_pipeline import execution, process
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import WITHOUT_PROFILING, Workers, run_tasks
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 
 
 def square(number):
@@ -37,9 +37,9 @@ def test_without_workers_tasks_run_in_this_process_in_order():
 
 
 def test_progress_counts_units_moves_while_nothing_is_finished_and_guesses_no_time_from_the_first(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.1)
-    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(process, "FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(process, "SECONDS_BETWEEN_LINES", 0.1)
+    monkeypatch.setattr(process, "HEARTBEAT_SECONDS", 0.05)
 
     def slowly():
         for size in (8, 8, 4):

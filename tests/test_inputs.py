@@ -18,8 +18,7 @@ from distort_pipeline.data.images import decode
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import load_generator
 

@@ -46,7 +46,7 @@ def test_a_stage_depends_on_the_code_and_the_version_that_the_roots_stage_depend
         dep for dep in dependencies(root, stage) if dep.startswith("${code}")
     }
     body = DVC["stages"][stage]
-    assert {"${code}/versions.py": [stage.upper()]} in body.get("do", body)["params"]
+    assert {"${code}/steps/__init__.py": [stage.upper()]} in body.get("do", body)["params"]
 
 
 @pytest.mark.parametrize("run", PARAMS["runs"])

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distort_pipeline.data.conditions import Condition
+from distort_pipeline.data.conditions import Condition, FixedSeverity
 from distort_pipeline.data.plans import TileGrid, even_quotas, plan_corpus
-from distort_pipeline.data.requests import FixedSeverity
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import TILE_ALIGN_PX, ImageRecord, offsets_available, spread_tiles
 from distort_pipeline.steps.pair_shards import plan_pairs

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from distort_pipeline.progress import prefetch
+from distort_pipeline.process import prefetch
 
 
 def workers():

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from distort_pipeline import versions
+from distort_pipeline import steps
 from distort_pipeline.cli import main
 from distort_pipeline.commands.params import SECTIONS, load_params
 
@@ -115,8 +115,8 @@ def test_dvc_yaml_is_short_and_no_stage_depends_on_single_modules():
 @pytest.mark.parametrize("step", STEPS)
 def test_a_stage_depends_on_its_section_and_on_its_version(step):
     section, version = DVC["stages"][step]["params"]
-    assert (section, version) == (step, {"${code}/versions.py": [step.upper()]})
-    assert getattr(versions, step.upper()) >= 1
+    assert (section, version) == (step, {"${code}/steps/__init__.py": [step.upper()]})
+    assert getattr(steps, step.upper()) >= 1
 
 
 def test_params_yaml_states_every_setting():

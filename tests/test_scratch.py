@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from distort_pipeline import scratch
+from distort_pipeline import process
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.scratch import scratch_folder, sweep
+from distort_pipeline.process import scratch_folder, sweep
 
 
 @pytest.fixture
 def temp_root(tmp_path, monkeypatch):
     """The folder for temporary files in this test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(scratch, "MEMORY_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(process, "MEMORY_FOLDER", tmp_path / "none")
     return tmp_path
 
 
@@ -38,7 +38,7 @@ def test_a_folder_exists_inside_the_block_only(temp_root):
 
 def test_only_folders_of_killed_processes_are_swept(temp_root):
     code = (
-        "import sys; from pathlib import Path; from distort_pipeline.scratch import scratch_folder;"
+        "import sys; from pathlib import Path; from distort_pipeline.process import scratch_folder;"
         f"context = scratch_folder(Path({str(temp_root)!r})); (context.__enter__() / 'half').write_bytes(b'');"
         "print('ready', flush=True); sys.stdin.read()"
     )
@@ -54,7 +54,7 @@ def test_only_folders_of_killed_processes_are_swept(temp_root):
 
 
 def test_an_old_folder_without_a_lock_is_swept(temp_root):
-    unlocked = Path(tempfile.mkdtemp(prefix=scratch.UNLOCKED, dir=temp_root))
+    unlocked = Path(tempfile.mkdtemp(prefix=process.UNLOCKED, dir=temp_root))
     sweep()
     assert unlocked.exists()
     os.utime(unlocked, (0, 0))

@@ -43,8 +43,8 @@ def test_workers_make_pairs_of_its_distortion_at_its_levels_and_record_its_versi
     options = ["--distortions", "posterize", "--preset", "five_levels", "--levels", "1,3", "--workers", 1]
     run("-m", "distort_pipeline", "pairs", small_manifest, "--out", tmp_path / "pairs", *options)
     store = open_pairs(tmp_path / "pairs")
-    assert [recipe["parameters"] for recipe in store.recipes("posterize")] == [{"values": 32}, {"values": 8}]
-    assert store.metadata["codecs"] == {"iqa-extras": "2.5"}
+    assert [recipe.parameters for recipe in store.recipes("posterize")] == [{"values": 32}, {"values": 8}]
+    assert store.metadata.codecs == {"iqa-extras": "2.5"}
     worst = max(range(len(store)), key=lambda index: store.records()[index].level)
     assert len({*store[worst].distorted.flat}) <= 8
 
@@ -56,7 +56,7 @@ from click.testing import CliRunner
 from pathlib import Path
 from distort_pipeline.cli import main
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
-from distort_pipeline.training.loggers import open_log
+from distort_pipeline.training.loop import open_log
 
 scale = LevelScale('posterize', d.presets()['five_levels']['posterize'], declared_scale('posterize'))
 print(scale.severities[2], scale.parameters_at(0.5), scale.parameters_at(0.4))

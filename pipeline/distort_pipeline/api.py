@@ -15,26 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.commands.inputs import (
-    generator_folder,
-    known_models,
-    models_for,
-    pretrained,
-    resolve_inputs,
-)
+from distort_pipeline.commands.inputs import generator_folder, known_models, models_for, pretrained, resolve_inputs
 from distort_pipeline.commands.params import parse_section
-from distort_pipeline.config import (
-    EvaluateConfig,
-    ExportConfig,
-    GenerateConfig,
-    IngestConfig,
-    PairsConfig,
-    TrainConfig,
-)
+from distort_pipeline.config import EvaluateConfig, ExportConfig, GenerateConfig, IngestConfig, PairsConfig, TrainConfig
 from distort_pipeline.distortions.presets import PRESETS, levels_of
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.metrics.full_reference import MEASURES, each_image, require_images
 from distort_pipeline.models.card import ModelCard, read_card
-from distort_pipeline.records import Image, Images, Report, make_rng
+from distort_pipeline.records import Image, Report, make_rng
 
 if TYPE_CHECKING:
     from distort_pipeline.distortions.severity_scale import SeverityScale
@@ -231,8 +219,7 @@ def jsd_nss(
     >>> jsd_nss(image, image), 0 < jsd_nss(image, image // 2, bins=51, value_range=(-3, 3)) < 1
     (0.0, True)
     """
-    from distort_pipeline.metrics.jsd_nss import jsd_bits
-    from distort_pipeline.metrics.nss_features import binned_products
+    from distort_pipeline.metrics.jsd_nss import binned_products, jsd_bits
 
     low, high = value_range
     if bins < 1 or not low < high:
@@ -308,52 +295,12 @@ def gmsd(reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
 
 
 def _measured(metric: str, reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
-    from distort_pipeline.metrics.full_reference import MEASURES
-
     x, y = (require_images(image, LEAST_PX[metric], several=False) for image in (reference, distorted))
     if x.shape != y.shape:
         raise PipelineError(f"{metric} needs two images of one shape, got {x.shape} and {y.shape}")
     value = MEASURES[metric](x, y)
     assert value is not None  # sides are checked above
     return value
-
-
-def each_image(images: NDArray[np.uint8], least_px: int) -> Images:
-    """Return (H, W, 3) or (N, H, W, 3) as (N, H, W, 3), checked as in `require_images`."""
-    checked = require_images(images, least_px)
-    return checked if checked.ndim == 4 else checked[None]
-
-
-def require_images(image: NDArray[np.uint8], least_px: int, *, several: bool = True) -> NDArray[np.uint8]:
-    """Return `image`, also of Pillow, as an array; PipelineError names what is not allowed about it, and a remedy.
-
-    >>> require_images(np.zeros((3, 64, 64), np.uint8), 16)
-    Traceback (most recent call last):
-    distort_pipeline.errors.PipelineError: an image must be (H, W, 3) or (N, H, W, 3), got the shape (3, 64, 64), \
-which looks like (C, H, W): np.moveaxis(image, -3, -1)
-    """
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        spread = (
-            f", values from {pixels.min():g} to {pixels.max():g}" if pixels.size and pixels.dtype.kind in "fiu" else ""
-        )
-        unit = pixels.dtype.kind == "f" and pixels.size and pixels.max() <= 1
-        scale = ("255 * image" if pixels.min() >= 0 else "127.5 * (image + 1)") if unit else "image"
-        remedy = f"np.rint({scale}).clip(0, 255).astype(np.uint8)"
-        raise PipelineError(f"an image must be uint8, 0 to 255, got {pixels.dtype}{spread}: {remedy}")
-    shapes = "(H, W, 3) or (N, H, W, 3)" if several else "(H, W, 3)"
-    if pixels.ndim not in ((3, 4) if several else (3,)) or pixels.shape[-1] != 3 or not pixels.size:
-        hint = ""
-        if pixels.ndim in (3, 4) and pixels.shape[-3] == 3:
-            hint = ", which looks like (C, H, W): np.moveaxis(image, -3, -1)"
-        elif pixels.ndim == 2:
-            hint = ", which looks grey: np.stack([image] * 3, axis=-1)"
-        elif pixels.ndim in (3, 4) and pixels.shape[-1] == 4:
-            hint = ", which has an alpha channel: image[..., :3]"
-        raise PipelineError(f"an image must be {shapes}, got the shape {pixels.shape}{hint}")
-    if min(pixels.shape[-3:-1]) < least_px:
-        raise PipelineError(f"an image must have sides of {least_px} px or more, got the shape {pixels.shape}")
-    return pixels
 
 
 def _one_for_each(values: Any, count: int, name: str) -> list[Any]:

@@ -1,24 +1,31 @@
 """The command line: options and parameter file → settings → step → printed report.
 
-Each command imports its step at run time, so that `--help` starts without TensorFlow, Dask and OpenCV.
+A step is imported at run time, and a utility command with its options, so that `--help` starts without TensorFlow, Dask
+and OpenCV.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import signal
+import sys
+import threading
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from distort_pipeline import __version__
-from distort_pipeline.commands import utilities
-from distort_pipeline.commands.console import OrderedGroup
 from distort_pipeline.commands.options import (
     DISTORTION,
+    EXIT_USER,
     PATH,
+    SELECTABLE,
     STORE_PATH,
     default_map,
     examples,
@@ -30,15 +37,98 @@ from distort_pipeline.commands.options import (
     workers_of,
 )
 from distort_pipeline.commands.params import PARAMS_KEY, SECTIONS, Params, has_our_key, load_params, replaced
-from distort_pipeline.config import (
-    EvaluateConfig,
-    ExportConfig,
-    GenerateConfig,
-    IngestConfig,
-    PairsConfig,
-    TrainConfig,
-)
+from distort_pipeline.config import EvaluateConfig, ExportConfig, GenerateConfig, IngestConfig, PairsConfig, TrainConfig
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.process import is_closed_pipe, output_failure, prepare_streams
+
+EXIT_CLOSED_PIPE = 1
+EXIT_INTERRUPTED = 130
+RESUMABLE = ("pairs", "train", "generate", "export", "label")  # commands that keep finished work when stopped
+SELECTED = "|".join(f"{name}s" for name in SELECTABLE)  # settings of --select
+
+
+class StepCommand(click.Command):
+    """A pipeline step, whose errors name each setting as typed: the option, or the setting of a parameter file."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the step and return its result."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            error.args = (names_as_typed(str(error), ctx),)
+            raise
+
+
+def names_as_typed(message: str, ctx: click.Context) -> str:
+    """Return an error message of a step with `--severity` for `generate.severity`, if given on the command line."""
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            typed = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            settings = SELECTED if name == "select" else name
+            message = re.sub(rf"\b{ctx.command.name}\.({settings})\b", typed, message)
+    return message
+
+
+class Utility(click.Command):
+    """The name and the short help of a command that lies with its options in a module of `commands`."""
+
+    def __init__(self, name: str, module: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._module = module
+
+    def load(self) -> click.Command:
+        """Return the command itself, called `NAME_command` in its module."""
+        command: click.Command = getattr(
+            import_module(f"distort_pipeline.commands.{self._module}"), f"{self.name}_command"
+        )
+        return command
+
+
+class OrderedGroup(click.Group):
+    """The group of commands, in order of the pipeline; prints a PipelineError as one line, with exit code 2."""
+
+    command_class = StepCommand
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order of the pipeline, as registered in this module."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return name, command and remaining arguments; only here a utility command is imported."""
+        name, command, remaining = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, Utility) else command, remaining
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line with any standard streams; lost output is an error at the end."""
+        prepare_streams()
+        try:
+            return super().main(*args, **options)
+        finally:
+            if (failure := output_failure()) is not None:
+                if is_closed_pipe(failure):
+                    sys.exit(EXIT_CLOSED_PIPE)
+                click.echo(f"distort-pipeline: standard output is incomplete: {failure.strerror}", err=True)
+                sys.exit(EXIT_USER)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a SIGTERM, as sent by batch systems, stops like Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(f"distort-pipeline: {error}", err=True)
+            ctx.exit(EXIT_USER)
+        except KeyboardInterrupt:
+            next_run = "resumes from here" if ctx.invoked_subcommand in RESUMABLE else "starts over"
+            click.echo(f"\ndistort-pipeline: stopped; the same command {next_run}", err=True)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C ends exit handlers silently
+            ctx.exit(EXIT_INTERRUPTED)
+
 
 PARAMS_FILE = Path("params.yaml")
 ROOT_HELP = "New folder of the manifest's images, if moved."
@@ -269,8 +359,14 @@ def export(
     show(step.run(config, corpus, out, workers=workers_of(config.workers, scheduler, scheduler_file)))
 
 
-for command in (
-    *(utilities.distort, utilities.list_known, utilities.score, utilities.label, utilities.verify),
-    *(utilities.gallery, utilities.model, utilities.doctor),
+for utility in (
+    Utility("distort", "images", "Distort images by a generator or a true distortion."),
+    Utility("list", "images", "List the distortions and the generators."),
+    Utility("score", "images", "Compare the statistics of two folders of images."),
+    Utility("label", "label", "Add a metric or people's ratings to the samples of a corpus."),
+    Utility("verify", "verify", "Compare the files of stores with their checksums."),
+    Utility("gallery", "gallery", "Write contact sheets of a corpus as PNG files, for figures."),
+    Utility("model", "model", "Export trained generators for other programs."),
+    Utility("doctor", "doctor", "Check the installation and suggest remedies."),
 ):
-    main.add_command(command)
+    main.add_command(utility)

@@ -12,7 +12,6 @@ import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
@@ -23,15 +22,8 @@ CODEC_PRIORS = ("none", "dct", "dct_integer", "dwt97")  # codecs whose coefficie
 HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical images
 CALIBRATED = tuple(HIGHEST_TARGETS)  # metrics in which multi-level generators are calibrated
 METRICS = ("psnr", "ssim", "ms_ssim", "gmsd")
-RUNTIME_ONLY = (
-    "workers",
-    "threads_per_worker",
-    "on_fail",
-    "loggers",
-)  # settings without influence on any byte of a store
-
-DATE = r"\d{4}-\d{2}-\d{2}"
-
+# settings without influence on any byte of a store
+RUNTIME_ONLY = ("workers", "threads_per_worker", "on_fail", "loggers")
 Value = TypeVar("Value")
 
 
@@ -53,8 +45,7 @@ class Range:
     }
 
     def __init__(self, words: str, **keywords: Any) -> None:
-        self.words = words
-        self.keywords = keywords
+        self.words, self.keywords = words, keywords
 
     def holds(self, value: Any) -> bool:
         """Return whether `value` is allowed."""
@@ -80,6 +71,11 @@ SIDE_PX = Range(f"a positive multiple of {NETWORK_MULTIPLE_PX}", exclusiveMinimu
 SPLITS = Range("among train, val and test", items={"enum": ("train", "val", "test")})
 COMPUTED = Range(f"among {METRICS}", items={"enum": METRICS})
 PRECISION = one_of(("float32", "mixed_bfloat16"))
+SEVERITIES = Range("a number from 0 to 1, or two in ascending order", maxItems=2, items={"minimum": 0, "maximum": 1})
+TARGET_ENDS = f"one of {', '.join(CALIBRATED)} with a number, or with two in ascending order"
+TARGET_LIMITS = f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}"
+WORKERS_HELP = "Local worker processes; 0: run in this process."
+SEED_HELP = "Seed of all random draws."
 
 
 def setting(
@@ -103,11 +99,6 @@ def setting(
 
 def kinds(section: type) -> dict[str, Any]:
     """Return setting → declared type of a section."""
-    return _hints(section)
-
-
-@lru_cache
-def _hints(section: type) -> dict[str, Any]:
     return {name: hint for name, hint in typing.get_type_hints(section).items() if name != "section"}
 
 
@@ -124,12 +115,16 @@ def required_kind(hint: Any) -> tuple[Any, bool]:
 class ConfigSection:
     """Base of all sections; an invalid setting is reported with its value and the allowed values."""
 
-    section: typing.ClassVar[str] = ""
+    section: typing.ClassVar[str]  # the class's name without "Config"
+
+    def __init_subclass__(cls) -> None:
+        cls.section = cls.__name__.removesuffix("Config").lower()
 
     def __post_init__(self) -> None:
+        hints = kinds(type(self))
         for item in dataclasses.fields(self):  # type: ignore[arg-type]
             allowed, value = item.metadata["allowed"], getattr(self, item.name)
-            nullable = required_kind(kinds(type(self))[item.name])[1]
+            nullable = required_kind(hints[item.name])[1]
             if allowed is not None and not (nullable and value is None):
                 self.require(allowed.holds(value), item.name, allowed.words + ", or null" * nullable)
         self.check()
@@ -147,8 +142,6 @@ class ConfigSection:
 class IngestConfig(ConfigSection):
     """The pristine images and their splits."""
 
-    section: typing.ClassVar[str] = "ingest"
-
     source: str = setting("data/sample", "A folder, an archive, a CSV or JSONL list, or an earlier manifest.")
     min_side_px: int = setting(256, "Smaller images are rejected.", POSITIVE, option=True)
     max_megapixels: float = setting(200.0, "Larger images are rejected before they are decoded.", POSITIVE)
@@ -159,15 +152,9 @@ class IngestConfig(ConfigSection):
     workers: int = setting(2, "Decoding threads.", FROM_0, option=True)
 
 
-WORKERS_HELP = "Local worker processes; 0: run in this process."
-SEED_HELP = "Seed of all random draws."
-
-
 @dataclass(frozen=True)
 class PairsConfig(ConfigSection):
     """The distortions, levels and tiles of a pair store."""
-
-    section: typing.ClassVar[str] = "pairs"
 
     distortions: tuple[str, ...] = setting(
         ("jpeg", "jp2k", "white_noise", "pink_noise"),
@@ -204,14 +191,10 @@ class PairsConfig(ConfigSection):
         self.require(self.tile_px % NETWORK_MULTIPLE_PX == 0, "tile_px", f"a multiple of {NETWORK_MULTIPLE_PX}")
         self.require(self.min_tile_px <= self.tile_px, "min_tile_px", f"at most tile_px ({self.tile_px})")
         self.require(shard % chunk == 0, "tiles_per_shard", f"a multiple of tiles_per_chunk ({chunk})")
-        self.require(
-            self.tiles_per_image <= shard,
-            "tiles_per_image",
-            f"at most tiles_per_shard ({shard}): an image's tiles share a shard",
-        )
-        self.require(
-            bool(self.distortions or self.external), "distortions", "at least one name, unless pairs.external has names"
-        )
+        at_most = f"at most tiles_per_shard ({shard}): an image's tiles share a shard"
+        self.require(self.tiles_per_image <= shard, "tiles_per_image", at_most)
+        named = bool(self.distortions or self.external)
+        self.require(named, "distortions", "at least one name, unless pairs.external has names")
         self.require(
             all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.external),
             "external",
@@ -227,8 +210,6 @@ class PairsConfig(ConfigSection):
 @dataclass(frozen=True)
 class TrainConfig(ConfigSection):
     """Networks, losses and training loop; defaults are the paper's where stated there."""
-
-    section: typing.ClassVar[str] = "train"
 
     base_filters: int = setting(64, "Width of the generator; 64 in the paper.", POSITIVE, option=True)
     discriminator_filters: int = setting(
@@ -301,18 +282,14 @@ class TrainConfig(ConfigSection):
             f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its block grid has to stay aligned",
         )
         warmup = self.discriminator_warmup_steps
-        self.require(
-            warmup is None or self.steps == 0 or warmup < self.steps,
-            "discriminator_warmup_steps",
-            f"below train.steps ({self.steps}), otherwise the generator is never trained",
-        )
+        in_time = warmup is None or self.steps == 0 or warmup < self.steps
+        below = f"below train.steps ({self.steps}), otherwise the generator is never trained"
+        self.require(in_time, "discriminator_warmup_steps", below)
 
 
 @dataclass(frozen=True)
 class EvaluateConfig(ConfigSection):
     """The table of divergences and the classifier two-sample tests."""
-
-    section: typing.ClassVar[str] = "evaluate"
 
     side_by_side: int = setting(3, "Number of side-by-side images.", FROM_0, option=True)
     draws: int = setting(1, "Draws of a stochastic generator for each image.", POSITIVE)
@@ -323,16 +300,9 @@ class EvaluateConfig(ConfigSection):
     threads: int = setting(0, "Threads of TensorFlow; 0: one per core.")
 
 
-SEVERITIES = Range("a number from 0 to 1, or two in ascending order", maxItems=2, items={"minimum": 0, "maximum": 1})
-TARGET_ENDS = f"one of {', '.join(CALIBRATED)} with a number, or with two in ascending order"
-TARGET_LIMITS = f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}"
-
-
 @dataclass(frozen=True)
 class GenerateConfig(ConfigSection):
     """Size, distortions and severities of a corpus, and its acceptance."""
-
-    section: typing.ClassVar[str] = "generate"
 
     count: int = setting(2000, "Samples in all, split evenly over conditions.", POSITIVE, option=True)
     distortions: tuple[str, ...] = setting((), "Comma-separated model names.  [default: all]", option=True)
@@ -406,8 +376,6 @@ class GenerateConfig(ConfigSection):
 class ExportConfig(ConfigSection):
     """Format and selection of exported files."""
 
-    section: typing.ClassVar[str] = "export"
-
     format: str = setting("png_folder", "Format of the files.", option=True)
     limit: int | None = setting(
         None, "Largest number of samples, split evenly over distortions.", POSITIVE, option=True
@@ -423,7 +391,10 @@ class ExportConfig(ConfigSection):
     seed: int = setting(0, "Seed of the trials of a study.", option=True)
     study_sessions: int = setting(20, "Sessions of a study.", POSITIVE, option=True)
     date: str | None = setting(
-        None, "Date of publication, YYYY-MM-DD, for card and Croissant.", Range("a date", pattern=DATE), option=True
+        None,
+        "Date of publication, YYYY-MM-DD, for card and Croissant.",
+        Range("a date", pattern=r"\d{4}-\d{2}-\d{2}"),
+        option=True,
     )
     study_trials: int = setting(60, "Trials per session of a study.", Range("10 or more", minimum=10), option=True)
     workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)

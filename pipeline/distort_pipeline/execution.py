@@ -27,9 +27,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError, WorkersError
-from distort_pipeline.networks.backend import GPU_VARIABLE, visible_gpus
-from distort_pipeline.scratch import scratch_folder
-from distort_pipeline.versions import DECIDING, package_versions
+from distort_pipeline.process import GPU_VARIABLE, scratch_folder, visible_gpus
+from distort_pipeline.records import DECIDING, package_versions
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -13,7 +13,7 @@ import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -377,3 +377,21 @@ def offsets_available(height: int, width: int, *, tile_px: int, align_px: int) -
     if min(height, width) < tile_px:
         return 0
     return ((height - tile_px) // align_px + 1) * ((width - tile_px) // align_px + 1)
+
+
+# packages that decide bytes, besides the libraries of codecs
+DECIDING = (
+    *("distort-pipeline", "numpy", "scipy", "opencv-python-headless", "pillow", "glymur", "numcodecs", "zarr"),
+    *("pyarrow", "keras", "tensorflow", "jax"),
+)
+
+
+def package_versions(names: Sequence[str]) -> dict[str, str]:
+    """Return name → version of the packages in `names` that are installed."""
+    versions = {}
+    for name in sorted(names):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

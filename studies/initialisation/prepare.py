@@ -23,7 +23,7 @@ from distort_pipeline.models.store import write_arrays
 from distort_pipeline.networks.backend import bfloat16_is_faster, keras, ops
 from distort_pipeline.networks.compact import NetworkBatch, network_inputs, new_body
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS
-from distort_pipeline.progress import prefetch
+from distort_pipeline.process import prefetch
 from distort_pipeline.training.compact import CompactBatch, Inputs, Part, State, make_update
 from distort_pipeline.training.loop import Schedule, train
 from studies.initialisation.tasks import Levels, Stage, draw_distortion

@@ -19,13 +19,11 @@ from distort_pipeline.data.files import write_bytes, write_json
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.full_reference import psnr
-from distort_pipeline.metrics.jsd_nss import jsd_nss
-from distort_pipeline.metrics.nss_features import luma
-from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
+from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB, psnr
+from distort_pipeline.metrics.jsd_nss import jsd_nss, luma
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import Image
-from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 
 BUILD = Path("build")
 DISTORTION = "jpeg"

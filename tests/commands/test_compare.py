@@ -6,8 +6,7 @@ import pytest
 from damage import change_json
 
 from distort_pipeline.commands.compare import _planned, compare
-from distort_pipeline.data.arrays import create_group
-from distort_pipeline.data.tables import write_table
+from distort_pipeline.data.arrays import create_group, write_table
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import SampleRecord

@@ -13,8 +13,8 @@ from distort_pipeline.commands.label import Metric, by_metric, by_table
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.data.corpora import open_corpus
-from distort_pipeline.data.files import Ledger
 from distort_pipeline.data.labels import labels_of
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import export
 

@@ -8,9 +8,8 @@ from corpus_fixtures import lenient
 from damage import change_json, flip
 
 from distort_pipeline.cli import main
-from distort_pipeline.commands.inputs import Inputs, rebuilder
 from distort_pipeline.commands.label import by_table
-from distort_pipeline.commands.repair import repair, shards_of
+from distort_pipeline.commands.repair import Inputs, rebuilder, repair, shards_of
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError

@@ -9,8 +9,10 @@ from distort_pipeline.data.arrays import (
     create_tiles,
     open_group,
     pixel_digest,
+    read_image,
+    write_image,
+    write_shard,
 )
-from distort_pipeline.data.shards import read_image, write_image, write_shard
 from distort_pipeline.errors import PipelineError
 
 

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
+from distort_pipeline.data.arrays import TileArray
 from distort_pipeline.data.corpora import open_corpus
-from distort_pipeline.data.shards import TileArray
 from distort_pipeline.errors import PipelineError
 
 pytest_plugins = ["corpus_fixtures"]

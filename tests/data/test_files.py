@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from distort_pipeline.data import files
-from distort_pipeline.data.files import Ledger, check_free_space, read_json, read_metadata, write_bytes, write_json
+from distort_pipeline.data.files import check_free_space, read_json, read_metadata, write_bytes, write_json
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.errors import PipelineError
 
 

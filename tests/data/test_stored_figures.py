@@ -4,7 +4,7 @@ import pytest
 
 from distort_pipeline.data.arrays import pixel_digest
 from distort_pipeline.data.corpora import PRISTINE, distorted_array, open_corpus
-from distort_pipeline.data.truths import read_truth_arrays
+from distort_pipeline.data.corpus_pixels import read_truth_arrays
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import arrays_digest, read_arrays, read_histograms
 from distort_pipeline.records import digest_rows
@@ -36,10 +36,10 @@ def test_of_a_corpus(finished_corpus):
 
 
 def test_of_a_pair_store(pair_store):
-    size = pair_store.metadata["settings"]["pairs"]["tiles_per_shard"]
+    size = pair_store.metadata.settings["pairs"]["tiles_per_shard"]
     columns = [("pristine", "train/pristine", 0)] + [
-        (f"{recipe['distortion']}-{recipe['level']}", f"train/{recipe['distortion']}", recipe["level_index"])
-        for recipe in pair_store.metadata["recipes"]
+        (f"{recipe.distortion}-{recipe.level}", f"train/{recipe.distortion}", recipe.level_index)
+        for recipe in pair_store.metadata.recipes
     ]
     for entry in pair_store.ledger():
         split, number = entry["shard"].rsplit("-", 1)
@@ -47,7 +47,7 @@ def test_of_a_pair_store(pair_store):
             slots = slice(int(number) * size, int(number) * size + entry["tiles"])
             for column, array, level in columns:
                 assert entry["arrays"][column] == pixel_digest([pair_store.array(array)[level, slots]])
-    assert sum(entry["pairs"] for entry in pair_store.ledger()) == pair_store.metadata["counts"]["pairs"]
+    assert sum(entry["pairs"] for entry in pair_store.ledger()) == pair_store.metadata.counts.pairs
 
 
 @pytest.mark.parametrize("name", ["jpeg", "white_noise"])

@@ -3,7 +3,7 @@ import dataclasses
 import pyarrow as pa
 import pytest
 
-from distort_pipeline.data.tables import read_records, read_table, schema_of, write_table
+from distort_pipeline.data.arrays import read_records, read_table, schema_of, write_table
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, PairRecord, Rejected, SampleRecord, TileRecord, digest_rows
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import zarr
 
-from distort_pipeline.data.arrays import PIXELS, create_group, create_samples, create_tiles, open_group, shard_file
-from distort_pipeline.data.shards import TileArray, write_shard
+from distort_pipeline.data.arrays import (
+    PIXELS,
+    TileArray,
+    create_group,
+    create_samples,
+    create_tiles,
+    open_group,
+    shard_file,
+    write_shard,
+)
 from distort_pipeline.errors import PipelineError
 
 

@@ -84,7 +84,7 @@ def test_another_manifest_another_image_or_another_codec_is_refused(
     shutil.copyfile(moved / ("hills.png" if name != "hills" else "maple.png"), moved / f"{name}.png")
     with pytest.raises(PipelineError, match=name):
         open_corpus(finished_corpus, manifest=moved / "manifest.jsonl")[0].true  # noqa: B018
-    monkeypatch.setattr("distort_pipeline.data.true_samples.codec_versions", lambda _: {"opencv": "0.1"})
+    monkeypatch.setattr("distort_pipeline.data.corpus_pixels.codec_versions", lambda _: {"opencv": "0.1"})
     with pytest.raises(PipelineError, match=r"opencv .* \(here 0.1\): its true distortions need the same versions"):
         open_corpus(finished_corpus, manifest=small_manifest)[0].true  # noqa: B018
 

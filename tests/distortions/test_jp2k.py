@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import distort_pipeline
-from distort_pipeline.distortions import openjpeg
+from distort_pipeline.distortions import jp2k as codec
 from distort_pipeline.distortions.jp2k import jp2k
 from distort_pipeline.errors import PipelineError
 
@@ -44,10 +44,10 @@ def test_a_full_temporary_folder_is_named_with_the_remedy(image, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(openjpeg.load_glymur(), "Jp2k", full)
+    monkeypatch.setattr(codec.load_glymur(), "Jp2k", full)
     with pytest.raises(OSError, match="No space left"):  # there is room: this is another fault
         jp2k(image, ratio=16)
-    monkeypatch.setattr(openjpeg.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(codec.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     with pytest.raises(PipelineError, match=r"has no room for a JPEG 2000 file of 126720 bytes; .*TMPDIR"):
         jp2k(image, ratio=16)
 
@@ -85,7 +85,7 @@ def test_sides_under_32_px_work(image, size):
 
 
 def test_the_stream_is_one_irreversible_layer_with_colour_transform(image, monkeypatch):
-    glymur = openjpeg.load_glymur()
+    glymur = codec.load_glymur()
     seen = {}
 
     def look(written, _index):
@@ -104,7 +104,7 @@ def test_a_ratio_below_one_is_refused(image):
 
 
 def test_no_file_stays_behind(image, tmp_path, monkeypatch):
-    monkeypatch.setattr(openjpeg, "temp_root", lambda _size: tmp_path)
+    monkeypatch.setattr(codec, "temp_root", lambda _size: tmp_path)
     seen = []
 
     def fail(_self, _index):
@@ -113,7 +113,7 @@ def test_no_file_stays_behind(image, tmp_path, monkeypatch):
 
     jp2k(image[:64, :64], ratio=16)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(openjpeg.load_glymur().Jp2k, "__getitem__", fail)
+    monkeypatch.setattr(codec.load_glymur().Jp2k, "__getitem__", fail)
     with pytest.raises(OSError, match="the codec gave up"):
         jp2k(image[:64, :64], ratio=16)
     assert seen == ["image.jp2"]  # it was there when the codec failed
@@ -121,12 +121,12 @@ def test_no_file_stays_behind(image, tmp_path, monkeypatch):
 
 
 def test_temporary_files_go_where_there_is_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(openjpeg, "MEMORY_FOLDER", tmp_path / "none")
-    elsewhere = openjpeg.temp_root(1)
+    monkeypatch.setattr(codec, "MEMORY_FOLDER", tmp_path / "none")
+    elsewhere = codec.temp_root(1)
     assert elsewhere.is_dir()
-    monkeypatch.setattr(openjpeg, "MEMORY_FOLDER", tmp_path)
-    assert openjpeg.temp_root(1) == tmp_path
-    assert openjpeg.temp_root(1 << 60) == elsewhere
+    monkeypatch.setattr(codec, "MEMORY_FOLDER", tmp_path)
+    assert codec.temp_root(1) == tmp_path
+    assert codec.temp_root(1 << 60) == elsewhere
 
 
 SCRIPT = """
@@ -142,15 +142,15 @@ if mode == "imported before":
     assert glymur.version.openjpeg_version == "0.0.0"
 import cv2  # changes LD_LIBRARY_PATH, which is not our doing
 import numpy as np
-from distort_pipeline.distortions import apply, openjpeg
+from distort_pipeline.distortions import apply, jp2k as codec
 from distort_pipeline.errors import PipelineError
 if mode == "none at all":
-    openjpeg.bundled_library = lambda: None
+    codec.bundled_library = lambda: None
 before = dict(os.environ)
 image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 try:
     distorted = apply("jp2k", image, {"ratio": 16}, np.random.default_rng(0))
-    result = [*openjpeg.openjpeg_status(), distorted.facts["reached"]]
+    result = [*codec.openjpeg_status(), distorted.facts["reached"]]
 except PipelineError as error:
     result = str(error)
 assert dict(os.environ) == before
@@ -171,17 +171,17 @@ def output_of_a_new_process(mode, folder):
 
 def test_a_new_process_finds_a_library(tmp_path):
     version, origin, reached = output_of_a_new_process("as it is", tmp_path)
-    assert tuple(map(int, version.split("."))) >= openjpeg.OLDEST_OPENJPEG
+    assert tuple(map(int, version.split("."))) >= codec.OLDEST_OPENJPEG
     assert origin
     assert reached
 
 
-@pytest.mark.skipif(openjpeg.bundled_library() is None, reason="this Pillow has no OpenJPEG")
+@pytest.mark.skipif(codec.bundled_library() is None, reason="this Pillow has no OpenJPEG")
 @pytest.mark.parametrize("mode", ["no system library", "imported before", "system library"])
 def test_pillows_library_serves_whatever_the_system_has(mode, tmp_path):
-    shutil.copy(openjpeg.bundled_library(), tmp_path / "libopenjp2.so")
+    shutil.copy(codec.bundled_library(), tmp_path / "libopenjp2.so")
     _, origin, reached = output_of_a_new_process(mode, tmp_path)
-    assert origin == str(openjpeg.bundled_library())
+    assert origin == str(codec.bundled_library())
     assert reached
 
 

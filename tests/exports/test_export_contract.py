@@ -13,7 +13,7 @@ from distort_pipeline.config import ExportConfig
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.exports import EXPORTS
 from distort_pipeline.steps import export
-from distort_pipeline.training.loggers import LOGGERS
+from distort_pipeline.training.loop import LOGGERS
 
 pytest_plugins = ["corpus_fixtures"]
 

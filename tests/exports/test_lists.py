@@ -10,7 +10,7 @@ from damage import change_json
 
 from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
-from distort_pipeline.data.tables import read_records, write_table
+from distort_pipeline.data.arrays import read_records, write_table
 from distort_pipeline.exports import ExportSource
 from distort_pipeline.exports.kadid import sample_name
 from distort_pipeline.exports.ranked import ordered_pairs

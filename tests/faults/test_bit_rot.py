@@ -10,8 +10,7 @@ from commands import metadata
 from corpus_fixtures import lenient
 from tally import tally
 
-from distort_pipeline.commands.inputs import Inputs, rebuilder
-from distort_pipeline.commands.repair import repair
+from distort_pipeline.commands.repair import Inputs, rebuilder, repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError

@@ -10,7 +10,7 @@ import pytest
 from commands import kill, metadata
 from tally import tally
 
-from distort_pipeline.scratch import LOCK, MEMORY_FOLDER, PREFIX
+from distort_pipeline.process import LOCK, MEMORY_FOLDER, PREFIX
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["corpus_fixtures", "fault_workdirs"]

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from distort_pipeline import versions
+from distort_pipeline import steps
 from distort_pipeline.cli import main
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.distortions import codec_versions
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 FOLDER = Path(__file__).parent
 RECORDED = FOLDER / "digests.json"
@@ -105,10 +105,10 @@ def test_pixels_are_those_that_were_recorded(name, manifest, tmp_path, monkeypat
     recorded = json.loads(RECORDED.read_text()) if RECORDED.is_file() else {}
     step = "PAIRS" if name == "pairs" else "GENERATE"
     if "RENEW_GOLDENS" in os.environ:
-        raised = getattr(versions, step) > recorded.get("versions", {}).get(name, 0)
-        assert raised or digests == recorded[name], f"other pixels: raise {step} in versions.py first"
+        raised = getattr(steps, step) > recorded.get("versions", {}).get(name, 0)
+        assert raised or digests == recorded[name], f"other pixels: raise {step} in steps/__init__.py first"
         recorded.update({"machine": machine(), name: digests})
-        recorded.setdefault("versions", {})[name] = getattr(versions, step)
+        recorded.setdefault("versions", {})[name] = getattr(steps, step)
         RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
         (FOLDER / f"{name}.png").write_bytes(encode_png(sheet(samples)))
         pytest.skip("recorded anew")

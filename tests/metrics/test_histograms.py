@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from distort_pipeline.metrics.nss_features import (
+from distort_pipeline.metrics.jsd_nss import (
     DIRECTIONS,
     centres,
     edges,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate
 
-from distort_pipeline.metrics.nss_features import WINDOW, luma, mscn
+from distort_pipeline.metrics.jsd_nss import WINDOW, luma, mscn
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 PHOTOGRAPHS = sorted(SAMPLE.glob("*.png"))[:3]

@@ -11,8 +11,9 @@ from distort_pipeline.metrics.jsd_nss import (
     half_size,
     jsd_bits,
     nss_histograms,
+    plane_histogram,
+    product_histogram,
 )
-from distort_pipeline.metrics.nss_features import plane_histogram, product_histogram
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 

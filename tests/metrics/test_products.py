@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.metrics.nss_features import DIRECTIONS, pair_products
+from distort_pipeline.metrics.jsd_nss import DIRECTIONS, pair_products
 
 STEPS = {"H": (0, 1), "V": (1, 0), "D1": (1, 1), "D2": (1, -1)}  # rows down, columns to the right
 

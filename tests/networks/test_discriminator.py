@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.discriminator import AMPLIFICATION, DiscriminatorInput, build_discriminator
+from distort_pipeline.networks.losses import AMPLIFICATION, DiscriminatorInput, build_discriminator
 
 
 def images(seed, *shape):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from distort_pipeline.networks.generator import UNet
 from distort_pipeline.networks.layers import SubpixelConv2DTranspose
-from distort_pipeline.networks.unet import UNet
 from studies.nearest_upsampling import FEW_FILTERS, NearestUpsampledConv2D
 
 TRANSPOSED = {"kernel_size": 4, "strides": 2, "padding": "same"}

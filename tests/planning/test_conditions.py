@@ -1,7 +1,15 @@
 import pytest
 
-from distort_pipeline.data.conditions import ModelCapabilities, build_conditions, levels_of, same_level
-from distort_pipeline.data.requests import FixedSeverity, QualityTarget, SeverityRange, request_for
+from distort_pipeline.data.conditions import (
+    FixedSeverity,
+    ModelCapabilities,
+    QualityTarget,
+    SeverityRange,
+    build_conditions,
+    levels_of,
+    request_for,
+    same_level,
+)
 from distort_pipeline.errors import PipelineError
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)

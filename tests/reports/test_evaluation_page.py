@@ -17,7 +17,7 @@ from distort_pipeline.metrics.evaluation import EvalImages, measure, summarise
 from distort_pipeline.records import ModelVerdict, to_uint8
 from distort_pipeline.reports.evaluation import model_verdict, nearest_text, remarks, render, tables, verdict
 from distort_pipeline.reports.evaluation_results import metrics, text_table
-from distort_pipeline.reports.side_by_side import EmbeddedImage
+from distort_pipeline.reports.pages import EmbeddedImage
 
 NASTY = "<script>alert(1)</script>"
 GOOD = ModelVerdict("good", "", "noise", 2)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PILImage
 
 from distort_pipeline.data.images import marked_png
-from distort_pipeline.reports.side_by_side import (
+from distort_pipeline.reports.pages import (
     BACKGROUND_GREY,
     amplified_residual,
     embed,

@@ -7,15 +7,13 @@ from corpus_fixtures import lenient
 from small_models import INFERENCE_BATCH_SIZE, write_model
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.data.conditions import Condition
+from distort_pipeline.data.conditions import Condition, FixedSeverity
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.corpus_metadata import PooledHistograms
+from distort_pipeline.data.corpus_pixels import read_truth
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile
-from distort_pipeline.data.requests import FixedSeverity
-from distort_pipeline.data.truths import read_truth
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import Tile, digest
 from distort_pipeline.steps.batches import BatchTask, make_batch

@@ -10,7 +10,7 @@ from small_models import card_of, write_card
 from distort_pipeline.config import EvaluateConfig, IngestConfig, PairsConfig
 from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.data.manifests import read_manifest
-from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.data.pairs import Recipe, open_pairs
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
@@ -288,12 +288,12 @@ class TwoLevels:
     def recipes(self, distortion):
         values = {"jpeg": [("quality", 43), ("quality", 12)], "white_noise": [("sigma_8bit", 9), ("sigma_8bit", 19)]}
         return [
-            {"distortion": distortion, "level": level, "parameters": {name: value}, "external": False}
+            Recipe(distortion, level, level - 1, {name: value})
             for level, (name, value) in enumerate(values[distortion], start=1)
         ]
 
     def levels(self, distortion):
-        return tuple(recipe["level"] for recipe in self.recipes(distortion))
+        return tuple(recipe.level for recipe in self.recipes(distortion))
 
     def records(self, split):
         plain = {"split": split, "shard": 0, "slot": 0, "image_digest": "", "y": 0, "x": 0, "level_index": 0}

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from small_models import card_of
 
+from distort_pipeline.data.pairs import Recipe
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps.evaluation_plan import default_level, plan_of, plan_sweep, shared_levels
@@ -12,7 +13,7 @@ from distort_pipeline.steps.evaluation_plan import default_level, plan_of, plan_
 
 def recipes(distortion, preset, external=False):
     return [
-        {"distortion": distortion, "level": number, "parameters": dict(parameters), "external": external}
+        Recipe(distortion, number, number - 1, dict(parameters), external)
         for number, parameters in enumerate(PRESETS[preset][distortion], start=1)
     ]
 
@@ -54,10 +55,7 @@ def test_two_neighbouring_qualities_have_nothing_between_them():
 
 def test_a_distortion_of_external_pairs_has_levels_only_and_no_second_draw():
     levels = [{"iso": 100}, {"iso": 800}]
-    pairs = [
-        {"distortion": "camera", "level": n, "parameters": parameters, "external": True}
-        for n, parameters in enumerate(levels, start=1)
-    ]
+    pairs = [Recipe("camera", n, n - 1, parameters, external=True) for n, parameters in enumerate(levels, start=1)]
     plan = plan_sweep(card_of("camera", levels), pairs, {"a": {1: "record", 2: "record"}, "b": {1: "record"}})
     assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.shared_levels)) == ((), False, 0, 2)
     assert list(plan.images) == ["a"]  # an image without all levels is left out
@@ -71,7 +69,7 @@ class FiveLevelPairs:
         return recipes(distortion, "five_levels")
 
     def levels(self, distortion):
-        return [recipe["level"] for recipe in self.recipes(distortion)]
+        return [recipe.level for recipe in self.recipes(distortion)]
 
 
 def test_the_error_for_a_model_of_other_levels_names_the_levels():

@@ -13,11 +13,10 @@ import pytest
 
 from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
-from distort_pipeline.data.arrays import create_group
+from distort_pipeline.data.arrays import create_group, read_records, write_table
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.labels import Rating, value_path
-from distort_pipeline.data.tables import read_records, write_table
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import SampleRecord

@@ -253,7 +253,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_work(make, tmp_path, monkey
     with pytest.raises(PipelineError, match=r"needs about 0\.00 GB and the disk has"):
         make(tmp_path / "c")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3 * 60 * TILE_PX**2))
-    monkeypatch.setattr(generate, "_create_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(generate, "create_arrays", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # it got past the check
         make(tmp_path / "c")
 

@@ -12,13 +12,12 @@ from distort_pipeline.config import ExportConfig
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.corpus_metadata import Range
+from distort_pipeline.data.corpus_pixels import read_truth
 from distort_pipeline.data.files import read_json
-from distort_pipeline.data.truths import read_truth
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import canonical, derive_seed, make_rng
 from distort_pipeline.reports.corpus_page import write_corpus_page

@@ -8,9 +8,9 @@ from small_models import INFERENCE_BATCH_SIZE, change_card
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.severity_search import reach, severity_for
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import ssim
-from distort_pipeline.metrics.severity_sweep import reach, severity_for
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.reports.corpus_page import write_corpus_page
@@ -149,13 +149,6 @@ def test_an_impossible_target_is_an_error(make_multi_level, multi_level_models, 
         with pytest.raises(PipelineError) as error:
             make_multi_level(tmp_path / "c", **{"models": calibrated_models, **changes})
         assert message in str(error.value)
-
-
-def test_calibrated_measures_are_the_same_everywhere():
-    from distort_pipeline import config
-    from distort_pipeline.metrics import severity_sweep
-
-    assert config.CALIBRATED == severity_sweep.CALIBRATED
 
 
 def test_the_parameter_file_can_hold_a_target(tmp_path):

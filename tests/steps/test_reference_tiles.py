@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from distort_pipeline.data.arrays import create_group, create_samples
+from distort_pipeline.data.corpus_pixels import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.data.plans import ReferenceTile
-from distort_pipeline.data.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import tile_statistics
-from distort_pipeline.metrics.jsd_nss import nss_histograms
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import nss_histograms, product_histogram
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import Tile, make_rng, sample_seed
 from distort_pipeline.steps.truth import TRUTH_DRAW, DistortionSpec, TileTask, make_tile_shard

@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from distort_pipeline.data.requests import Tiles
+from distort_pipeline.data.conditions import Tiles
 from distort_pipeline.data.severity_search import assign_targets, distort_to_targets
 
 

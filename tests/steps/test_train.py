@@ -68,7 +68,7 @@ def test_the_card_has_the_origin_and_the_figures(model, pair_store):
     assert card.explained == {}  # nothing is fitted for the paper's network
     assert card.kept_step == 2
     assert not card.is_stochastic
-    assert card.data.pairs_digest == pair_store.metadata["digest"]
+    assert card.data.pairs_digest == pair_store.metadata.digest
     assert card.settings.train["generator_lr"] == 3e-4
     for name in ("jsd_nss", "jsd_nss_pooled", "jsd_nss_pristine"):
         assert getattr(card.figures, name) == report.counts[name]

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from five_level_pairs import five_level_pairs
 from small_models import fit_quickly
 
-from distort_pipeline.config import TrainConfig
+from distort_pipeline.config import CALIBRATED, TrainConfig
 from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.data.severity_search import expected, severity_for
 from distort_pipeline.metrics.full_reference import psnr
-from distort_pipeline.metrics.severity_sweep import CALIBRATED, expected, severity_for
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.steps import train

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from distort_pipeline.config import CALIBRATED
+from distort_pipeline.data.severity_search import expected, severity_for
 from distort_pipeline.metrics.full_reference import psnr, ssim
-from distort_pipeline.metrics.severity_sweep import CALIBRATED, expected, severity_for
 from distort_pipeline.records import to_uint8
 from distort_pipeline.training.validation import calibrate
 

@@ -6,8 +6,7 @@ import pytest
 
 from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.networks.codec_prior import TO_RGB
 from distort_pipeline.networks.layers import CoefficientCurves
 from distort_pipeline.networks.wavelets import log_sizes, significance_of

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.networks.layers import NoisePyramid
 from distort_pipeline.records import LEVELS_PER_UNIT
 from distort_pipeline.training import fit_noise as fit_noise_module

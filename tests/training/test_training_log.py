@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.training import loggers
+from distort_pipeline.training import loop
 
 
 @pytest.fixture(params=["tsv", "dvclive"])
@@ -11,7 +11,7 @@ def open_log(request):
     """A function that opens a log; both loggers write the same files."""
     if request.param == "dvclive":
         pytest.importorskip("dvclive")
-    return lambda folder, from_step: loggers.open_log(folder, from_step, (request.param,))
+    return lambda folder, from_step: loop.open_log(folder, from_step, (request.param,))
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def test_a_line_that_a_kill_cut_short_is_taken_out(folder, open_log):
 
 def test_a_users_folder_does_not_become_a_dvc_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    loggers.open_log(tmp_path / "live", 0).log(1, {"a": 1.0})
+    loop.open_log(tmp_path / "live", 0).log(1, {"a": 1.0})
     assert [path.name for path in tmp_path.iterdir()] == ["live"]
 
 
 def test_tensorboard_gets_scalars_with_their_steps_and_the_reports_their_files(folder):
     tf = pytest.importorskip("tensorflow")
-    loggers.open_log(folder, -1, ("tensorboard",)).log(1, {"jsd_nss": 9.0})
-    log = loggers.open_log(folder, -1, ("tensorboard",))  # begins anew
+    loop.open_log(folder, -1, ("tensorboard",)).log(1, {"jsd_nss": 9.0})
+    log = loop.open_log(folder, -1, ("tensorboard",))  # begins anew
     log.log(10, {"jsd_nss": 0.5, "l1": 0.25})
     log.log(20, {"jsd_nss": 0.125})
     events = [
@@ -81,4 +81,4 @@ def test_tensorboard_gets_scalars_with_their_steps_and_the_reports_their_files(f
 
 def test_an_unknown_logger_is_named(folder):
     with pytest.raises(PipelineError, match="no logger is called 'tensorbord'; did you mean tensorboard"):
-        loggers.open_log(folder, 0, ("tensorbord",))
+        loop.open_log(folder, 0, ("tensorbord",))

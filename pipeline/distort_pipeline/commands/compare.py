@@ -16,7 +16,7 @@ from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.full_reference import COMPUTED
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import SampleRecord
 
 PIXEL_FIELDS = ("pixel_digest", "clipped", *COMPUTED)  # fields computed from pixels

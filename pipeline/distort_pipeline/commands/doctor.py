@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import shutil
@@ -9,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from distort_pipeline.commands.inputs import PRETRAINED
+from distort_pipeline.commands.options import EXIT_BROKEN, JSON, examples, show_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.backend import backend_name, bfloat16_is_faster, start_backend
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import package_versions
 
 ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one
 EXTRAS = {
@@ -72,7 +76,7 @@ def _opencv() -> Finding:
 
 def _openjpeg() -> Finding:
     try:
-        from distort_pipeline.distortions.openjpeg import openjpeg_status
+        from distort_pipeline.distortions.jp2k import openjpeg_status
 
         version, origin = openjpeg_status()
     except (PipelineError, ImportError) as error:
@@ -150,3 +154,17 @@ def _disk() -> Finding:
     fine = free_gb >= 1
     remedy = "" if free_gb >= ROOMY_GB else f"a corpus of 100,000 tiles takes about {2 * ROOMY_GB} GB"
     return Finding("free disk here", f"{free_gb:.1f} GB", fine, remedy)
+
+
+@click.command("doctor", epilog=examples("doctor", "doctor --json"))
+@JSON
+@click.pass_context
+def doctor_command(ctx: click.Context, as_json: bool) -> None:
+    """Check the installation and suggest remedies."""
+    findings = examine()
+    if as_json:
+        show_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    ctx.exit(0 if all(finding.fine for finding in findings) else EXIT_BROKEN)

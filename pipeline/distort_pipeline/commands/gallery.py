@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
+
+from distort_pipeline.commands.options import PATH, STORE_PATH, examples, names_in, show
 from distort_pipeline.data.builds import require_new_folder
 from distort_pipeline.data.corpora import CorpusStore, open_corpus
 from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, Report, SampleRecord
-from distort_pipeline.reports.side_by_side import (
-    COLUMNS,
-    Example,
-    batch_examples,
-    image_examples,
-    side_by_side,
-)
+from distort_pipeline.reports.pages import COLUMNS, Example, batch_examples, image_examples, side_by_side
 
 WHITE, BLACK = 255, 0
 TRUE_COLUMNS = {"true", "true residual"}
@@ -213,3 +211,40 @@ def _rows(sheets: Sequence[Sheet]) -> Iterator[list[object]]:
     for sheet in sheets:
         for number, (_, example) in enumerate(sheet.rows, start=1):
             yield [f"{sheet.name}.png", number, *(getattr(example.record, name) for name in FIELDS[2:])]
+
+
+@click.command(
+    "gallery",
+    epilog=examples(
+        "gallery corpus --out figure --rows 3 --crop-px 160",
+        "gallery corpus --columns pristine,generated,true --distortions jpeg",
+        "gallery corpus --image canyon-wren-864970cc",
+        "gallery corpus --sweep --crop-px 160",
+    ),
+)
+@click.argument("corpus", type=STORE_PATH)
+@click.option("--out", type=PATH, default="gallery", show_default=True, help="Folder to write.")
+@click.option("--distortions", help="Comma-separated names.  [default: all]")
+@click.option("--rows", type=click.IntRange(1), default=4, show_default=True, help="Samples per distortion.")
+@click.option("--columns", help="Comma-separated columns, see below.  [default: all]")
+@click.option(
+    "--crop-px", type=click.IntRange(1), help="Side of the central crop of each sample.  [default: whole samples]"
+)
+@click.option("--image", help="Only samples of the image with this id.")
+@click.option("--captions/--no-captions", default=True, show_default=True, help="Headings and captions of rows.")
+@click.option("--sweep", "all_levels", is_flag=True, help="A tile at all levels, a row per distortion, instead.")
+def gallery_command(
+    corpus: Path, out: Path, distortions: str | None, columns: str | None, all_levels: bool, rows: int, **options: Any
+) -> None:
+    """Write contact sheets of a corpus as PNG files, for figures.
+
+    Columns: pristine, generated, true, generated residual, true residual.
+    """
+    chosen = names_in(distortions or "")
+    if all_levels and columns:
+        raise PipelineError("--columns are of rows of samples, --sweep has the levels as columns: give one of them")
+    if all_levels:
+        show(sweep(corpus, out, distortions=chosen, **options))
+    else:
+        columns_shown = names_in(columns or "")
+        show(gallery(corpus, out, distortions=chosen, columns=columns_shown, rows=rows, **options))

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 
-from distort_pipeline.api import (
-    LEAST_PX,
-    Generator,
-    distort,
-    each_image,
-    list_distortions,
-    list_generators,
-    load_generator,
-)
+from distort_pipeline.api import LEAST_PX, Generator, distort, list_distortions, list_generators, load_generator
 from distort_pipeline.commands.inputs import known_models
+from distort_pipeline.commands.options import JSON, MODEL, PATH, examples, parameters_in, show, show_json
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import decode, encode_png, image_digest
 from distort_pipeline.data.lists import Entry, is_archive
 from distort_pipeline.data.sources import Source, open_source, read_bytes
 from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.metrics.full_reference import each_image
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, feature_divergences, nss_histograms
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import Image, Json, Report, derive_seed
 
 
@@ -158,3 +154,50 @@ def listed(models: Path | None = None) -> tuple[Report, dict[str, Json]]:
         },
     }
     return Report("list", {}, tuple(lines)), values
+
+
+@click.command(
+    "distort",
+    epilog=examples(
+        "distort photo.png distorted.png --with jpeg --severity 0.5",
+        "distort photos/ distorted/ --with models/camera --seed 7",
+        "distort photos/ distorted/ --with jpeg --set quality=12",
+    ),
+)
+@click.argument("source", metavar="IN", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--with", "name", type=MODEL, required=True, help="Generator by name or folder; see `list`.")
+@click.option("--severity", type=click.FloatRange(0, 1), help="From 0 to 1.  [default: the generator's default level]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random distortions.")
+@click.option(
+    "--set", "parameters", multiple=True, metavar="NAME=VALUE", help="The true distortion with this parameter."
+)
+@click.option("--models", type=PATH, help="Folder of models.  [default: models]")
+def distort_command(source: Path, out: Path, name: str, parameters: tuple[str, ...], **options: Any) -> None:
+    """Distort images by a generator or a true distortion.
+
+    IN is an image, a folder or an archive; OUT is a folder, or a .png file for one image. Nothing is replaced.
+    """
+    show(distort_files(source, out, name, parameters=parameters_in(parameters), **options))
+
+
+@click.command("list", epilog=examples("list", "list --json"))
+@click.option("--models", type=PATH, help="Folder of models.  [default: models]")
+@JSON
+def list_command(models: Path | None, as_json: bool) -> None:
+    """List the distortions and the generators."""
+    report, values = listed(models)
+    show_json(values) if as_json else show(report)
+
+
+@click.command("score", epilog=examples("score pristine/ distorted/", "score true/ generated/ --json"))
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@JSON
+def score_command(a: Path, b: Path, as_json: bool) -> None:
+    """Compare the statistics of two folders of images.
+
+    JSD_NSS and the divergence of each of the twelve NSS features, in bits, between all images of A and all of B.
+    """
+    report, values = score_folders(a, b)
+    show_json(values) if as_json else show(report)

@@ -4,73 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from distort_pipeline.commands.params import parse_section, replaced
-from distort_pipeline.config import ExportConfig, GenerateConfig, IngestConfig, PairsConfig
+from distort_pipeline.commands.params import replaced
+from distort_pipeline.config import IngestConfig
 from distort_pipeline.data.builds import require_destination
-from distort_pipeline.data.files import from_json, read_json
+from distort_pipeline.data.files import read_json
 from distort_pipeline.data.manifests import is_manifest, read_manifest
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.execution import Workers
 from distort_pipeline.models.store import finished_models, model_folders
-from distort_pipeline.records import Report
-
-Rebuild = Callable[[Path], Report]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Inputs of any kind of store; each kind needs some of these."""
-
-    manifest: Path = Path("manifest.jsonl")
-    models: Path | Mapping[str, Path] = Path("models")  # a folder of models, or name → folder
-    corpus: Path = Path("corpus")
-    root: Path | None = None  # folder of the manifest's images, if they have moved
-    external: Mapping[str, str] = field(default_factory=dict)
-
-
-def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Rebuild:
-    """Return a function that makes the sharded store at `path` again in another folder, with the same settings."""
-    steps = {"pairs": _pairs, "corpus": _corpus, "export": _export}
-
-    def rebuild(out: Path) -> Report:
-        settings = read_json(path / "store.json")["settings"]
-        return steps[settings["format"]](settings, out, inputs, workers)
-
-    return rebuild
-
-
-def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
-    from distort_pipeline.steps import pairs
-
-    config = parse_section(PairsConfig, {**settings["pairs"], "external": dict(inputs.external)}, where="store.json")
-    return pairs.run(config, inputs.manifest, out, root=inputs.root, workers=workers)
-
-
-def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
-    from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
-    from distort_pipeline.steps import generate
-
-    values = {name: value for name, value in settings["generate"].items() if name != EXTENDED_FROM}
-    config = parse_section(GenerateConfig, values, where="store.json")
-    earlier = from_json(CorpusSettings, settings, Path("store.json"))
-    known = model_folders(inputs.models) if isinstance(inputs.models, Path) else inputs.models
-    models = {name: folder for name, folder in known.items() if name in settings["models"]}
-    return generate.run(config, inputs.manifest, models, out, root=inputs.root, workers=workers, earlier=earlier)
-
-
-def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
-    from distort_pipeline.steps import export
-
-    config = parse_section(ExportConfig, settings["export"], where="store.json")
-    # without labels added after the export
-    return export.run(config, inputs.corpus, out, workers=workers, labels=tuple(settings["labels"]))
-
 
 PACKAGE = Path(__file__).parents[1]
 PRETRAINED = PACKAGE / "pretrained"

@@ -16,12 +16,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.commands.options import PATH, STORE_PATH, examples, show
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
-from distort_pipeline.data.files import Ledger
 from distort_pipeline.data.labels import (
     FOLDER,
     KIND,
@@ -36,12 +37,12 @@ from distort_pipeline.data.labels import (
     read_ratings,
     write_values,
 )
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.full_reference import COMPUTED
-from distort_pipeline.progress import track
-from distort_pipeline.records import Image, Json, Report, digest, row
-from distort_pipeline.versions import package_versions
+from distort_pipeline.process import track
+from distort_pipeline.records import Image, Json, Report, digest, package_versions, row
 
 METRIC_BATCH_SIZE = 8  # images of one size
 WHITE = 255.0
@@ -306,3 +307,33 @@ def _table_report(store: CorpusStore, ratings: Ratings, label: LabelStore) -> Re
         f"columns: {', '.join(label.columns)}",
     )
     return Report("label", counts, lines)
+
+
+@click.command(
+    "label", epilog=examples("label corpus --metric lpips", "label corpus --table acr_trials.csv --name rating")
+)
+@click.argument("corpus", type=STORE_PATH)
+@click.option("--metric", help="Metric of pyiqa, with its weights present.")
+@click.option("--device", default="cpu", show_default=True, help="PyTorch device of the metric: cpu, cuda, mps.")
+@click.option("--table", type=PATH, help="CSV of ratings: the completed list of a study.")
+@click.option("--name", help="Name of the label.  [default: the metric's name, or rating for a table]")
+@click.option("--lower-better", is_flag=True, help="Lower ratings in the table are better.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True, help="Local worker processes for a metric."
+)
+def label_command(
+    corpus: Path,
+    metric: str | None,
+    device: str,
+    table: Path | None,
+    name: str | None,
+    lower_better: bool,
+    workers: int,
+) -> None:
+    """Add a metric or people's ratings to the samples of a corpus."""
+    if (metric is None) == (table is None):
+        raise PipelineError("give either --metric or --table")
+    if metric is not None:
+        show(by_metric(corpus, metric, name=name, device=device, workers=Workers(workers)))
+    elif table is not None:
+        show(by_table(corpus, table, name=name or "rating", lower_better=lower_better))

@@ -12,25 +12,30 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.commands.inputs import generator_folder
+from distort_pipeline.commands.options import MODEL, MODEL_FORMATS, PATH, examples, show
 from distort_pipeline.data.builds import move_in, require_new_folder, staging_folder
 from distort_pipeline.data.files import write_bytes, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.readme import exported_parts_readme, exported_readme, facts
 from distort_pipeline.models.store import load_generator, load_network, write_arrays
-from distort_pipeline.networks.backend import keras
-from distort_pipeline.networks.layers import SubpixelConv2DTranspose
+from distort_pipeline.networks import backend
 from distort_pipeline.records import Report, make_rng
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.backend import keras
 
 
 def portable_generator(generator: keras.Model) -> keras.Model:
     """Return a model equivalent to the fused `generator`: convolutions, LeakyReLU and sums, float32."""
-    copy = keras.models.clone_model(generator, clone_function=_plain_layer)
+    copy = backend.keras.models.clone_model(generator, clone_function=_plain_layer)
     copy.set_weights(generator.get_weights())
     return copy
 
@@ -41,8 +46,10 @@ def needs_our_layers(model: keras.Model) -> bool:
 
 
 def _plain_layer(layer: keras.layers.Layer) -> Any:
+    from distort_pipeline.networks.layers import SubpixelConv2DTranspose
+
     own = isinstance(layer, SubpixelConv2DTranspose)
-    plain = keras.layers.Conv2DTranspose if own else layer.__class__
+    plain = backend.keras.layers.Conv2DTranspose if own else layer.__class__
     return plain.from_config(layer.get_config())
 
 
@@ -176,7 +183,7 @@ Run = Callable[[list[Values]], Values]
 
 def _write_keras(model: keras.Model, path: Path, _: ModelCard) -> Run:
     model.save(path)
-    reopened = keras.models.load_model(path, compile=False, safe_mode=True)
+    reopened = backend.keras.models.load_model(path, compile=False, safe_mode=True)
     return lambda inputs: np.asarray(reopened(_call_argument(inputs), training=False))
 
 
@@ -207,3 +214,24 @@ def _write_onnx(model: keras.Model, path: Path, card: ModelCard) -> Run:
 
 
 _WRITERS = {"keras": _write_keras, "saved_model": _write_saved_model, "onnx": _write_onnx}
+
+
+@click.group("model", epilog=examples("model export models/jpeg --format onnx"))
+def model_command() -> None:
+    """Export trained generators for other programs."""
+
+
+@model_command.command(
+    "export", epilog=examples("model export jpeg --format onnx", "model export models/mine --format keras")
+)
+@click.argument("name", metavar="MODEL", type=MODEL)
+@click.option("--format", "model_format", type=click.Choice(MODEL_FORMATS), required=True, help="Format of the file.")
+@click.option("--out", type=PATH, help="Folder to write.  [default: MODEL's name-FORMAT]")
+def export_command(name: str, model_format: str, out: Path | None) -> None:
+    """Write a generator as a Keras file, SavedModel or ONNX file.
+
+    MODEL is a name in the folder `models`, a pretrained one, or a model folder. In float32, with fused batch norms,
+    checked against the model.
+    """
+    folder = generator_folder(name)
+    show(export_model(folder, out or Path(f"{folder.resolve().name}-{model_format}"), model_format))

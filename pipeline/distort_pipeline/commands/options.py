@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -100,9 +101,10 @@ def options(section: type[ConfigSection]) -> Callable[[Command], Command]:
     """Return a decorator that gives a command the options of `section`, in the order of its fields."""
 
     def add(command: Command) -> Command:
+        hints = kinds(section)
         for item in reversed(dataclasses.fields(section)):  # type: ignore[arg-type]
             if item.metadata["option"]:
-                command = _option(item, required_kind(kinds(section)[item.name])[0], section.section)(command)
+                command = _option(item, required_kind(hints[item.name])[0], section.section)(command)
         return command
 
     return add
@@ -184,6 +186,11 @@ def workers_of(count: int, scheduler: str | None, scheduler_file: Path | None, *
 def examples(*lines: str) -> str:
     """Return an epilog of example commands, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
+
+
+def show_json(value: object) -> None:
+    """Print `value` as JSON."""
+    click.echo(json.dumps(value, indent=2, default=str))
 
 
 def show(report: Report) -> None:

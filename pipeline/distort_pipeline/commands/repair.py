@@ -12,13 +12,19 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from distort_pipeline.commands.params import parse_section
 from distort_pipeline.commands.verify import VerifyReport, verify
+from distort_pipeline.config import ExportConfig, GenerateConfig, PairsConfig
+from distort_pipeline.data.arrays import group_metadata, read_records
 from distort_pipeline.data.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
 from distort_pipeline.data.files import (
     LISTING,
     check_free_space,
+    from_json,
     is_sealed,
     read_json,
     read_listing,
@@ -28,11 +34,10 @@ from distort_pipeline.data.files import (
 from distort_pipeline.data.labels import FOLDER as LABELS
 from distort_pipeline.data.leases import hold_lease
 from distort_pipeline.data.remote import is_remote
-from distort_pipeline.data.shards import group_metadata
-from distort_pipeline.data.tables import read_records
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.records import PairRecord
+from distort_pipeline.models.store import model_folders
+from distort_pipeline.records import PairRecord, Report
 
 STAGING = ".repair.building"
 SHARDED = ("pairs", "corpus", "export")
@@ -246,3 +251,55 @@ def _replace(store: Path, rebuilt: Path) -> None:
         new, old = rebuilt / name, store / name
         if not (old.is_file() and (new.samefile(old) or filecmp.cmp(new, old, shallow=False))):
             write_bytes(old, new.read_bytes())
+
+
+Rebuild = Callable[[Path], Report]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of any kind of store; each kind needs some of these."""
+
+    manifest: Path = Path("manifest.jsonl")
+    models: Path | Mapping[str, Path] = Path("models")  # a folder of models, or name → folder
+    corpus: Path = Path("corpus")
+    root: Path | None = None  # folder of the manifest's images, if they have moved
+    external: Mapping[str, str] = field(default_factory=dict)
+
+
+def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Rebuild:
+    """Return a function that makes the sharded store at `path` again in another folder, with the same settings."""
+    steps = {"pairs": _pairs, "corpus": _corpus, "export": _export}
+
+    def rebuild(out: Path) -> Report:
+        settings = read_json(path / "store.json")["settings"]
+        return steps[settings["format"]](settings, out, inputs, workers)
+
+    return rebuild
+
+
+def _pairs(settings: Mapping[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import pairs
+
+    config = parse_section(PairsConfig, {**settings["pairs"], "external": dict(inputs.external)}, where="store.json")
+    return pairs.run(config, inputs.manifest, out, root=inputs.root, workers=workers)
+
+
+def _corpus(settings: Mapping[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
+    from distort_pipeline.steps import generate
+
+    values = {name: value for name, value in settings["generate"].items() if name != EXTENDED_FROM}
+    config = parse_section(GenerateConfig, values, where="store.json")
+    earlier = from_json(CorpusSettings, settings, Path("store.json"))
+    known = model_folders(inputs.models) if isinstance(inputs.models, Path) else inputs.models
+    models = {name: folder for name, folder in known.items() if name in settings["models"]}
+    return generate.run(config, inputs.manifest, models, out, root=inputs.root, workers=workers, earlier=earlier)
+
+
+def _export(settings: Mapping[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import export
+
+    config = parse_section(ExportConfig, settings["export"], where="store.json")
+    # without labels added after the export
+    return export.run(config, inputs.corpus, out, workers=workers, labels=tuple(settings["labels"]))

@@ -12,6 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
+
+from distort_pipeline.commands.options import (
+    EXIT_BROKEN,
+    EXIT_USER,
+    JSON,
+    PATH,
+    STORE_PATH,
+    examples,
+    named_paths,
+    scheduler_options,
+    show_json,
+    workers_of,
+)
+from distort_pipeline.config import WORKERS_HELP
 from distort_pipeline.data import corpus_metadata, labels, pairs
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.files import (
@@ -31,7 +46,7 @@ from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.models import card
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 
 FILES_PER_TASK = 64
 
@@ -271,3 +286,108 @@ def _is_manifest(path: Path) -> bool:
             return is_manifest(file.readline())
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def say_problems(path: Path, problems: Iterable[str]) -> None:
+    """Print the problems of the store at `path`."""
+    for problem in problems:
+        click.echo(f"{path}: {problem}", err=True)
+
+
+@click.command(
+    "verify",
+    epilog=examples(
+        "verify corpus",
+        "verify pairs models/jpeg",
+        "verify corpus --repair --manifest manifest.jsonl --models models",
+        "verify corpus --against corpus-of-the-other-machine --tolerance 1",
+    ),
+)
+@click.argument("paths", nargs=-1, required=True, type=STORE_PATH)
+@click.option("--repair", is_flag=True, help="Rebuild damaged shards only.")
+@click.option("--manifest", type=PATH, help="Manifest for --repair.  [default: the store's own]")
+@click.option("--root", type=PATH, help="New folder of the manifest's images, if moved.")
+@click.option("--models", type=PATH, help="Models for --repair of a corpus.  [default: models, else pretrained]")
+@click.option("--corpus", type=PATH, default="corpus", show_default=True, help="Corpus for --repair of an export.")
+@click.option(
+    "--external-pairs",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="External pairs for --repair of a pair store; repeatable.",
+)
+@click.option("--against", type=STORE_PATH, help="Corpus to compare with, pixel by pixel.")
+@click.option(
+    "--tolerance",
+    type=click.IntRange(0, 255),
+    default=0,
+    show_default=True,
+    help="Largest accepted pixel difference, in 8-bit levels.",
+)
+@click.option("--workers", type=click.IntRange(0), help=WORKERS_HELP)
+@JSON
+@scheduler_options
+@click.pass_context
+def verify_command(
+    ctx: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    repair: bool,
+    external_pairs: tuple[str, ...],
+    against: Path | None,
+    as_json: bool,
+    tolerance: int,
+    manifest: Path | None,
+    models: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    **inputs: Any,
+) -> None:
+    """Compare the files of stores with their checksums.
+
+    PATHS are manifests, pair stores, models, corpora or exports.
+
+    Prints missing or damaged files and exits with code 1 if there are any, with code 2 if a store cannot be checked or
+    repaired. `--repair` rebuilds damaged shards.
+    """
+    from distort_pipeline.commands.compare import compare
+    from distort_pipeline.commands.inputs import known_models, manifest_beside
+    from distort_pipeline.commands.repair import Inputs, rebuilder
+    from distort_pipeline.commands.repair import repair as repair_store
+
+    pool = workers_of(workers or 0, scheduler, scheduler_file)
+    external = named_paths(external_pairs)
+    code, results = 0, []
+    for path in paths:
+        try:
+            report = verify(path, root=inputs["root"], workers=pool)
+            if repair and report.problems:
+                say_problems(path, report.problems)
+                inputs_of_store = Inputs(
+                    **inputs,
+                    manifest=manifest or manifest_beside(path),
+                    models=known_models(models) if report.kind == "corpus" else {},
+                    external=external,
+                )
+                report = repair_store(path, report, rebuilder(path, inputs_of_store, pool), workers=pool)
+            problems = report.problems
+            if against is not None:
+                difference = compare(path, against, tolerance=tolerance, workers=pool)
+                if not as_json:
+                    click.echo(f"{path}: against {against}: {difference.summary}")
+                problems += difference.problems
+        except WorkersError:
+            raise
+        except PipelineError as error:  # of this store: the others are still checked
+            click.echo(f"distort-pipeline: {error}", err=True)
+            results.append({"path": path, "error": str(error)})
+            code = EXIT_USER
+            continue
+        results.append({"path": path, "kind": report.kind, "counts": report.counts, "problems": problems})
+        if not as_json:
+            say_problems(path, problems)
+            click.echo(f"{path}: {report.summary}")
+        code = max(code, EXIT_BROKEN if problems else 0)
+    if as_json:
+        show_json(results)
+    ctx.exit(code)

@@ -19,8 +19,6 @@ from functools import cached_property
 from pathlib import Path
 
 from distort_pipeline.data.files import (
-    WRITTEN,
-    Ledger,
     cannot_write,
     is_litter,
     is_ours,
@@ -32,11 +30,11 @@ from distort_pipeline.data.files import (
     write_json,
     write_listing,
 )
-from distort_pipeline.data.leases import hold_lease
+from distort_pipeline.data.leases import WRITTEN, Ledger, hold_lease
 from distort_pipeline.data.remote import is_remote, network_errors
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.process import sweep
 from distort_pipeline.records import Json
-from distort_pipeline.scratch import sweep
 
 LABELS = "labels"  # folder of a corpus for its labels, each a store
 FIRST_LINE_CHARACTERS = 1000

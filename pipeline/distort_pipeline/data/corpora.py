@@ -33,14 +33,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import PIXELS, find_array, open_group, shard_files
+from distort_pipeline.data.arrays import (
+    PIXELS,
+    TileArray,
+    find_array,
+    open_group,
+    read_image,
+    read_records,
+    read_table,
+    shard_files,
+)
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
-from distort_pipeline.data.files import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.data.plans import sample_runs, tile_shard
 from distort_pipeline.data.remote import as_path
-from distort_pipeline.data.shards import TileArray, read_image
-from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import CONDITION_LABELS, Image, SampleRecord, TileRecord
 
@@ -48,8 +55,8 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+    from distort_pipeline.data.corpus_pixels import TrueSamples
     from distort_pipeline.data.torch_corpus import TorchCorpus
-    from distort_pipeline.data.true_samples import TrueSamples
 
 
 PRISTINE = "pristine"
@@ -252,7 +259,7 @@ class CorpusStore:
 
     @cached_property
     def _true_samples(self) -> TrueSamples:
-        from distort_pipeline.data.true_samples import TrueSamples  # codecs are not for every reader
+        from distort_pipeline.data.corpus_pixels import TrueSamples  # codecs are not for every reader
 
         if self._manifest is None:
             raise PipelineError(f"the true samples of {self.folder} need its manifest")
@@ -292,13 +299,13 @@ class CorpusStore:
 
     def to_tf(self, **options: Any) -> Any:
         """Return a `tf.data.Dataset` of this corpus; options as in `tensorflow_corpus`."""
-        from distort_pipeline.data.tensorflow_corpus import tensorflow_corpus
+        from distort_pipeline.data.framework_corpora import tensorflow_corpus
 
         return tensorflow_corpus(self, **options)
 
     def to_xarray(self) -> xarray.Dataset:
         """Return an `xarray.Dataset` of this corpus, one entry for each sample, with lazy pixels."""
-        from distort_pipeline.data.xarray_corpus import xarray_corpus
+        from distort_pipeline.data.framework_corpora import xarray_corpus
 
         return xarray_corpus(self)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.data.conditions import Condition
-from distort_pipeline.data.files import Ledger, from_json, read_json, read_metadata, to_json, write_json
+from distort_pipeline.data.arrays import read_table
+from distort_pipeline.data.conditions import Condition, Request
+from distort_pipeline.data.files import from_json, read_json, read_metadata, to_json, write_json
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
-from distort_pipeline.data.requests import Request
-from distort_pipeline.data.tables import read_table
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, Json, Judgement, ModelVerdict, SampleRecord, canonical, digest
 

@@ -11,6 +11,7 @@ evaluation/run.json           time: in no digest
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -20,8 +21,7 @@ from distort_pipeline.data.files import from_json, read_json, read_metadata, wri
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.evaluation import QualityPair, Row
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.records import Json, ModelVerdict, digest
-from distort_pipeline.versions import package_versions
+from distort_pipeline.records import Json, ModelVerdict, digest, package_versions
 
 KIND = "evaluation"
 VERSION = 5
@@ -233,3 +233,16 @@ def verdicts_in(folder: Path) -> dict[str, ModelVerdict]:
 def write_run(folder: Path, seconds: float) -> None:
     """Write run.json into `folder`."""
     write_json(folder / "run.json", {"seconds": round(seconds, 1)})
+
+
+def training_curve(model: Path) -> list[tuple[int, float, float]]:
+    """Return step, JSD_NSS and identity baseline of each logged validation of a model folder; empty without log."""
+    columns = []
+    for name in ("jsd_nss", "jsd_nss_pristine"):
+        path = model / "live" / "plots" / "metrics" / f"{name}.tsv"
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            columns.append({int(row["step"]): float(row[name]) for row in csv.DictReader(file, delimiter="\t")})
+    bits, identity = columns
+    return [(step, bits[step], identity[step]) for step in sorted(bits.keys() & identity.keys())]

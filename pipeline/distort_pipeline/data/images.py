@@ -59,19 +59,8 @@ SRGB_TOLERANCE = 2  # 8-bit levels: sRGB profiles of other makers stay within, D
 
 # raised by Pillow on broken bytes, see test_damage_is_a_reason_not_a_crash
 BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    PILImage.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError),
+    *(RuntimeError, struct.error, zlib.error, PILImage.DecompressionBombError),
 )
 
 UPRIGHT = {  # EXIF orientation → transpose to upright
@@ -219,7 +208,6 @@ def _sixteen_bit_colour(opened: PILImage.Image, data: bytes) -> NDArray[np.uint1
         return None
     if depth != 16:
         return None
-
     import cv2  # imported only for 16-bit colour
 
     try:
@@ -386,8 +374,7 @@ def has_blocks(image: Image) -> bool:
     if min(height, width) < MIN_BLOCKING_PX:
         return False
     y, x = max((height - CENTRE_PX) // 2, 0), max((width - CENTRE_PX) // 2, 0)
-    centre = PILImage.fromarray(image[y : y + CENTRE_PX, x : x + CENTRE_PX]).convert("L")
-    grey = np.asarray(centre, np.float32)
+    grey = np.asarray(PILImage.fromarray(image[y : y + CENTRE_PX, x : x + CENTRE_PX]).convert("L"), np.float32)
     return _steps_in_rows(grey) and _steps_in_rows(grey.T)
 
 

@@ -18,10 +18,11 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from distort_pipeline.data.arrays import ARROW, read_records, write_table
 from distort_pipeline.data.corpora import CorpusStore
-from distort_pipeline.data.files import Ledger, LedgerEntry, read_metadata
+from distort_pipeline.data.files import read_metadata
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.lists import Row, csv_table, list_text
-from distort_pipeline.data.tables import ARROW, read_records, write_table
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import label_column
 from distort_pipeline.records import digest, digest_rows

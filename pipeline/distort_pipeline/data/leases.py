@@ -1,4 +1,4 @@
-"""Leases: one writer at a time for a store, on disk or in an object store.
+"""Unfinished stores, on disk or in an object store: leases, one writer at a time, and ledgers of finished shards.
 
 A lease is a small file beside the store, rewritten by its holder every few seconds. A lease not rewritten for
 EXPIRES_SECONDS has expired, and so has a lease of a process known to have ended; a takeover is reported on stderr. Ages
@@ -12,18 +12,23 @@ bytes, and stores are published atomically.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Required, TypedDict
 
-from distort_pipeline.data.files import from_json, json_bytes, read_json, to_json, write_bytes, write_json
-from distort_pipeline.data.remote import RemotePath
+from google_crc32c import extend, value
+
+from distort_pipeline.data.files import from_json, json_bytes, read_json, to_json, write_bytes, write_json, write_parts
+from distort_pipeline.data.remote import RemotePath, is_remote
 from distort_pipeline.errors import PipelineError
 
 BEAT_SECONDS = 5.0
@@ -192,3 +197,99 @@ def _holder(path: Path) -> Holder | None:
         return from_json(Holder, read_json(path), path)
     except PipelineError:
         return None
+
+
+CHECKING_THREADS = 4
+WRITTEN = "written"  # folder of sizes and checksums of finished shards, until the store is finished
+CRC_BLOCK_BYTES = 2**18
+
+
+class LedgerEntry(TypedDict, total=False):
+    """The ledger's entry of a finished shard; each kind of store has some of the fields, all have the first two."""
+
+    shard: Required[str]
+    digest: Required[str]  # of the fields below, but for `side_by_side`
+    samples: int
+    tiles: int
+    pairs: int
+    pixels: str  # digests
+    records: str
+    values: str
+    report: str
+    truth: str
+    arrays: Mapping[str, str]  # column → digest of its pixels
+    files: Mapping[str, str]  # path → SHA-256
+    missing: Sequence[Mapping[str, str]]  # image, distortion and reason of each that could not be used
+    accepted: bool | None  # of a batch; None: not judged
+    side_by_side: str  # digest of a PNG
+
+
+class Ledger:
+    """A small JSON file for each finished shard, written last: its existence marks the shard as finished.
+
+    Like the pixels, entries are not flushed: a flush waits for all pending writes, half a second on a busy disk. So a
+    power cut can leave an entry without all bytes of its shard. Until the store is finished, the folder WRITTEN holds
+    size and CRC-32C of each shard's files, and `discard_damaged` compares them when the work is resumed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.work = folder
+        self.folder = folder / "ledger"
+
+    def note(self, name: str, entry: LedgerEntry, files: Iterable[Path] = ()) -> None:
+        """Mark the shard `name` as finished, with its counts and digests; `files` are its files and folders."""
+        data = json_bytes(entry)
+        path = self.folder / f"{name}.json"
+        if not is_remote(path):  # objects are whole, or absent
+            written = {file.relative_to(self.work).as_posix(): _written(file) for file in _all_files(files)}
+            written[path.relative_to(self.work).as_posix()] = [len(data), value(data)]
+            write_parts(self.work / WRITTEN / path.name, (json_bytes(written),), flush=False)
+        write_parts(path, (data,), flush=False)
+
+    def discard_damaged(self) -> int:
+        """Delete the entries of shards whose files are not as written, as after a power cut; return their number.
+
+        Entries without sizes are kept: intact shards of a store under repair.
+        """
+        entries = [self.folder / path.name for path in sorted((self.work / WRITTEN).glob("*.json"))]
+        entries = [entry for entry in entries if entry.exists()]
+        with ThreadPoolExecutor(CHECKING_THREADS) as pool:  # most of the time is reading
+            intact = list(pool.map(self._is_as_written, entries))
+        damaged = [entry for entry, is_intact in zip(entries, intact, strict=True) if not is_intact]
+        for entry in damaged:
+            entry.unlink()
+        return len(damaged)
+
+    def _is_as_written(self, entry: Path) -> bool:
+        try:
+            written = json.loads((self.work / WRITTEN / entry.name).read_bytes())
+            return all(_written(self.work / name) == expected for name, expected in written.items())
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def finished(self, names: Iterable[str]) -> set[str]:
+        """Return the finished shards among `names`; empty files, left by a power cut, do not count."""
+        paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        return {path.stem for path in paths if path.stat().st_size}.intersection(names)
+
+    def entries(self, names: Sequence[str]) -> list[LedgerEntry]:
+        """Return the entries of `names`, in order; PipelineError if missing or damaged."""
+        return [read_json(self.folder / f"{name}.json") for name in names]
+
+
+def _all_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files among `paths`, and all files below the folders among them."""
+    for path in paths:
+        if path.is_dir():
+            yield from (file for file in path.rglob("*") if file.is_file())
+        else:
+            yield path
+
+
+def _written(path: Path) -> list[int]:
+    """Return the size and the CRC-32C of the bytes of a file."""
+    size = crc = 0
+    with path.open("rb") as file:
+        while block := file.read(CRC_BLOCK_BYTES):
+            size, crc = size + len(block), extend(crc, block)
+    return [size, crc]

@@ -11,7 +11,7 @@ pairs/run.json                      time, machine and speed: in no digest
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -20,13 +20,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import open_group
-from distort_pipeline.data.files import Ledger, LedgerEntry, read_metadata
+from distort_pipeline.data.arrays import TileArray, open_group, read_image, read_records, read_table
+from distort_pipeline.data.files import STORE, from_json, read_metadata, to_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.remote import as_path
-from distort_pipeline.data.shards import TileArray, read_image
-from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.records import Image, PairRecord
+from distort_pipeline.records import Image, Json, PairRecord
 
 KIND = "pairs"
 VERSION = 2
@@ -43,6 +42,59 @@ def distorted_column(distortion: str, level: int) -> str:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """A column of a pair store: a distortion at one level, or external distorted images."""
+
+    distortion: str
+    level: int
+    level_index: int
+    parameters: Mapping[str, float]
+    external: bool = False
+
+    @property
+    def column(self) -> str:
+        """The name of a distorted image among a validation image's arrays."""
+        return distorted_column(self.distortion, self.level)
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """The counts of a pair store."""
+
+    images: int  # of the manifest
+    pairs: int
+    train_tiles: int
+    val_images: int
+    too_small: int  # training images
+    missing: int  # images that could not be used under a distortion
+
+
+@dataclass(frozen=True)
+class PairsMetadata:
+    """The metadata of a finished pair store, in its store.json."""
+
+    digest: str  # of the settings and all shards
+    settings: Mapping[str, Any]  # all settings and inputs with an effect on the bytes
+    distortions: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    shards: Mapping[str, int]  # by split
+    counts: PairCounts
+    missing: tuple[Mapping[str, str], ...]  # image, distortion and reason
+    manifest_digest: str
+    packages: Mapping[str, str]  # versions
+    codecs: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the metadata as JSON values."""
+        return {"format": f"distort-pipeline/{KIND}", "version": VERSION, **to_json(self)}
+
+    @classmethod
+    def load(cls, folder: Path) -> PairsMetadata:
+        """Return the metadata of the store in `folder`; PipelineError if missing, damaged or of another version."""
+        return from_json(cls, read_metadata(folder, KIND, VERSION), folder / STORE)
+
+
+@dataclass(frozen=True)
 class Pair:
     """Pristine and distorted, (H, W, 3) for one pair or (N, H, W, 3) for a slice of tiles, and the records."""
 
@@ -56,7 +108,7 @@ class PairStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.metadata = read_metadata(folder, KIND, VERSION)
+        self.metadata = PairsMetadata.load(folder)
         self._group = open_group(folder)
         self._records: dict[str, list[PairRecord]] = {}
         self._tile_arrays: dict[str, TileArray] = {}
@@ -64,15 +116,15 @@ class PairStore:
     @property
     def distortions(self) -> tuple[str, ...]:
         """The distortions and external pairs in this store."""
-        return tuple(self.metadata["distortions"])
+        return self.metadata.distortions
 
     def levels(self, distortion: str) -> tuple[int, ...]:
         """Return the levels of `distortion`, in the order of its arrays' first axis."""
-        return tuple(recipe["level"] for recipe in self.recipes(distortion))
+        return tuple(recipe.level for recipe in self.recipes(distortion))
 
-    def recipes(self, distortion: str) -> list[dict[str, Any]]:
+    def recipes(self, distortion: str) -> list[Recipe]:
         """Return the recipe of each level of `distortion`; PipelineError if not in the store."""
-        recipes = [recipe for recipe in self.metadata["recipes"] if recipe["distortion"] == distortion]
+        recipes = [recipe for recipe in self.metadata.recipes if recipe.distortion == distortion]
         if not recipes:
             hint = did_you_mean(distortion, self.distortions)
             raise PipelineError(f"{self.folder} holds no pairs of {distortion!r}{hint}")
@@ -80,7 +132,7 @@ class PairStore:
 
     def shard_names(self, split: str) -> list[str]:
         """Return the names of the shards of `split`, in order."""
-        return [f"{split}-{number:05d}" for number in range(self.metadata["shards"][split])]
+        return [f"{split}-{number:05d}" for number in range(self.metadata.shards[split])]
 
     def records(self, split: str = "train") -> list[PairRecord]:
         """Return the records of `split`, in the store's order."""

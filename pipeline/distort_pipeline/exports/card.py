@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from distort_pipeline.data.conditions import SEVERITY
 from distort_pipeline.data.corpus_metadata import CorpusMetadata
-from distort_pipeline.data.requests import SEVERITY
 from distort_pipeline.exports import ExportFormat, ExportSource
 from distort_pipeline.exports.source import Exported, parameters_text
 from distort_pipeline.records import canonical

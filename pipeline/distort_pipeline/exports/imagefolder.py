@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, PngTree
 from distort_pipeline.exports.card import hub_splits
-from distort_pipeline.exports.png_tree import PngTree
 
 
 @EXPORTS.add("imagefolder")

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.exports import EXPORTS, ExportSource, Part
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import EXPORTS, ExportSource, Part, PngTree
 
 COLUMNS = ("dis_img_path", "dis_type", "ref_img_path", "score")
 SPLITS = ("train", "val", "test")

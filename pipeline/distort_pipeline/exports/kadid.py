@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, Score
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, PngTree, Score
 
 KADID_TYPES = {"jp2k": 9, "jpeg": 10, "white_noise": 11}  # KADID-10k's own numbers, of 25 types
 FIRST_NEW_TYPE = 26

@@ -13,13 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distort_pipeline.exports import EXPORTS, ExportSource
+from distort_pipeline.data.arrays import ARROW
+from distort_pipeline.exports import ENDINGS, EXPORTS, KINDS, Encoded, ExportSource, ShardFormat, key
 from distort_pipeline.exports.card import hub_splits
-from distort_pipeline.exports.png_tree import KINDS, Encoded, ShardFormat, key
-from distort_pipeline.exports.webdataset import ENDINGS
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 ROWS_PER_GROUP = 128  # about 30 MB of 256 px tiles, in a reader's memory
 
 

@@ -7,8 +7,7 @@ export/metadata.csv                     a row for each sample, with paths relati
 
 from __future__ import annotations
 
-from distort_pipeline.exports import EXPORTS
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import EXPORTS, PngTree
 
 
 @EXPORTS.add("png_folder")

@@ -18,8 +18,7 @@ from pathlib import Path
 import yaml
 
 from distort_pipeline.data.files import write_bytes, write_csv
-from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, PngTree
 
 LIST, SPLITS, OPTIONS = "meta_info.csv", "splits.pkl", "options.yml"
 PHASES = ("train", "val", "test")

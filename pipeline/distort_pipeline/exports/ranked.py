@@ -12,8 +12,7 @@ from itertools import combinations
 from pathlib import Path
 
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, Score
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, PngTree, Score
 
 COLUMNS = (
     "reference", "better", "worse", "evidence", "score_better", "score_worse",

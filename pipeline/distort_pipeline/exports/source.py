@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.arrays import pixel_digest
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
-from distort_pipeline.data.files import LedgerEntry
 from distort_pipeline.data.labels import LabelStore, labels_of
+from distort_pipeline.data.leases import LedgerEntry
 from distort_pipeline.data.plans import even_quotas
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import COMPUTED, LOWER_IS_BETTER, label_column

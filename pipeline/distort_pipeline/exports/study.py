@@ -23,8 +23,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, PngTree
 from distort_pipeline.records import derive_seed, make_rng
 
 Stimulus = TypeVar("Stimulus", bound=Hashable)

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.exports import EXPORTS, ExportSource
-from distort_pipeline.exports.png_tree import Encoded, ShardFormat
+from distort_pipeline.exports import EXPORTS, Encoded, ExportSource, ShardFormat
 
 
 @EXPORTS.add("tfrecord")

@@ -11,10 +11,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from distort_pipeline.exports import EXPORTS, ExportSource
-from distort_pipeline.exports.png_tree import Encoded, ShardFormat, key
-
-ENDINGS = {"reference": "ref.png", "distorted": "dist.png", "true": "true.png"}
+from distort_pipeline.exports import ENDINGS, EXPORTS, Encoded, ExportSource, ShardFormat, key
 
 
 @EXPORTS.add("webdataset")

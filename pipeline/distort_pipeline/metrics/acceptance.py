@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtri, stdtrit
 
 from distort_pipeline.metrics.full_reference import psnr, ssim
-from distort_pipeline.metrics.jsd_nss import JSD_NSS, JSD_NSS_ROW, NSS_FEATURES, jsd_bits_rows, nss_histograms
-from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.jsd_nss import JSD_NSS, JSD_NSS_ROW, NSS_FEATURES, jsd_bits_rows, luma, nss_histograms
 from distort_pipeline.metrics.residuals import CORRELATION_GOAL, VARIANCE_GOAL, steps_by_phase
 from distort_pipeline.records import Image, Judgement
 

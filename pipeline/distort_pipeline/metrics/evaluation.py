@@ -19,12 +19,12 @@ from distort_pipeline.metrics.jsd_nss import (
     JSD_NSS,
     JSD_NSS_ROW,
     NSS_FEATURES,
+    Counts,
     between_content_baseline,
     feature_divergences,
     jsd_bits,
     nss_histograms,
 )
-from distort_pipeline.metrics.nss_features import Counts
 from distort_pipeline.metrics.residuals import (
     Draws,
     ResidualFigures,

@@ -1,4 +1,4 @@
-"""Full-reference metrics: PSNR, SSIM and MS-SSIM, GMSD, and the list computed for every sample.
+"""Full-reference metrics: PSNR, SSIM and MS-SSIM, GMSD, the list computed for every sample, and checks of images.
 
 SSIM: Wang et al., IEEE TIP 13(4) 2004. MS-SSIM: Wang, Simoncelli and Bovik, Asilomar 2003. GMSD: Xue, Zhang, Mou and
 Bovik, "Gradient magnitude similarity deviation", IEEE TIP 23(2) 2014; as in the authors' code.
@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.records import Image
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Image, Images
+
+if TYPE_CHECKING:
+    pass
 
 DATA_RANGE = 255.0
 
@@ -247,3 +251,44 @@ class Quality:
 def quality(pristine: Image, distorted: Image) -> Quality:
     """Return PSNR and SSIM of `distorted` against `pristine`."""
     return Quality(_finite(psnr(pristine, distorted)), ssim(pristine, distorted))
+
+
+HIGHEST_PSNR_DB = 60.0  # of a tile in a mean: identical tiles have an infinite PSNR
+
+
+def each_image(images: NDArray[np.uint8], least_px: int) -> Images:
+    """Return (H, W, 3) or (N, H, W, 3) as (N, H, W, 3), checked as in `require_images`."""
+    checked = require_images(images, least_px)
+    return checked if checked.ndim == 4 else checked[None]
+
+
+def require_images(image: NDArray[np.uint8], least_px: int, *, several: bool = True) -> NDArray[np.uint8]:
+    """Return `image`, also of Pillow, as an array; PipelineError names what is not allowed about it, and a remedy.
+
+    >>> require_images(np.zeros((3, 64, 64), np.uint8), 16)
+    Traceback (most recent call last):
+    distort_pipeline.errors.PipelineError: an image must be (H, W, 3) or (N, H, W, 3), got the shape (3, 64, 64), \
+which looks like (C, H, W): np.moveaxis(image, -3, -1)
+    """
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        spread = (
+            f", values from {pixels.min():g} to {pixels.max():g}" if pixels.size and pixels.dtype.kind in "fiu" else ""
+        )
+        unit = pixels.dtype.kind == "f" and pixels.size and pixels.max() <= 1
+        scale = ("255 * image" if pixels.min() >= 0 else "127.5 * (image + 1)") if unit else "image"
+        remedy = f"np.rint({scale}).clip(0, 255).astype(np.uint8)"
+        raise PipelineError(f"an image must be uint8, 0 to 255, got {pixels.dtype}{spread}: {remedy}")
+    shapes = "(H, W, 3) or (N, H, W, 3)" if several else "(H, W, 3)"
+    if pixels.ndim not in ((3, 4) if several else (3,)) or pixels.shape[-1] != 3 or not pixels.size:
+        hint = ""
+        if pixels.ndim in (3, 4) and pixels.shape[-3] == 3:
+            hint = ", which looks like (C, H, W): np.moveaxis(image, -3, -1)"
+        elif pixels.ndim == 2:
+            hint = ", which looks grey: np.stack([image] * 3, axis=-1)"
+        elif pixels.ndim in (3, 4) and pixels.shape[-1] == 4:
+            hint = ", which has an alpha channel: image[..., :3]"
+        raise PipelineError(f"an image must be {shapes}, got the shape {pixels.shape}{hint}")
+    if min(pixels.shape[-3:-1]) < least_px:
+        raise PipelineError(f"an image must have sides of {least_px} px or more, got the shape {pixels.shape}")
+    return pixels

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.jsd_nss import luma
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Tile, to_uint8
 
 WINDOW_PX = 256  # at most; two thirds of the shorter side in small images

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.jsd_nss import luma
 from distort_pipeline.records import Grey, Image
 
 Residual: TypeAlias = NDArray[np.float32]  # (H, W, 3), 8-bit levels, -255 to 255

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.data.conditions import ModelCapabilities
 from distort_pipeline.data.files import from_json, read_metadata, to_json
 from distort_pipeline.distortions.presets import default_index
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.records import Json
+
+if TYPE_CHECKING:
+    pass
 
 KIND = "model"
 VERSION = 5
@@ -256,3 +259,13 @@ def composite_parameters(cards: Mapping[str, ModelCard], severity: float) -> dic
         for model, card in cards.items()
         for name, value in card.true_parameters(card.severity_in_composite(severity)).items()
     }
+
+
+@dataclass(frozen=True)
+class DistortionSpec:
+    """A distortion of the registry with the parameters of a model, or of a condition."""
+
+    name: str  # of the condition, in a composite of the model: two models may have learned one distortion
+    distortion: str
+    level: int  # of the condition; 0 in a batch of varied severities, or of a composite
+    parameters: Mapping[str, float]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.process import visible_gpus
 
 if TYPE_CHECKING:
     import keras
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["backend_name", "bfloat16_is_faster", "keras", "ops", "pin_backend_threads", "start_backend"]
 
 BACKENDS = ("tensorflow", "jax")
-GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
-GPU_FOLDER = Path("/proc/driver/nvidia/gpus")  # of NVIDIA's driver: a folder for each
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's; unless 0, stderr is discarded too, as 2.21 always prints
 
 
@@ -75,14 +74,6 @@ def _seconds_of_a_convolution(dtype: str) -> float:
         float(ops.max(ops.conv(images, kernel, padding="same")))
         seconds.append(time.process_time() - started)
     return min(seconds)
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """Return the numbers or names of the NVIDIA GPUs that this process may use."""
-    named = os.environ.get(GPU_VARIABLE)
-    if named is None:
-        return tuple(str(number) for number, _ in enumerate(GPU_FOLDER.glob("*")))
-    return tuple(name.strip() for name in named.split(",") if name.strip() not in ("", "-1"))
 
 
 def start_backend() -> None:

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.fft import dct
 
-from distort_pipeline.networks import numpy_ops
-from distort_pipeline.networks.inputs import fade, interpolate, interpolation_weights
+from distort_pipeline.networks.inputs import NumpyOps, fade, interpolate, interpolation_weights
 from distort_pipeline.networks.noise import downsample2x, invert_upsample2x, upsample2x
 from distort_pipeline.networks.wavelets import (
     HEADERS,
@@ -89,7 +88,7 @@ class _Linear(ABC):
 
     integer = False
 
-    def __init__(self, xp: Any = numpy_ops) -> None:
+    def __init__(self, xp: Any = NumpyOps) -> None:
         self.xp = xp
 
     def on(self, xp: Any) -> Any:
@@ -252,7 +251,7 @@ class ChangedCoefficients:
     coefficient has its own step for all images, and each level its own curves.
     """
 
-    xp: Any = numpy_ops
+    xp: Any = NumpyOps
     codec_prior: CodecPrior
     levels: int
     curves: list[Any]  # of each band, (levels, or phases, coefficients, knots)
@@ -356,7 +355,7 @@ class ChangedCoefficients:
         return self.xp.matmul(images * LEVELS_PER_UNIT - HALF_LEVEL, TO_PLANES.T)
 
 
-def knot_indices(values: Any, spacing: float, knots: int, xp: Any = numpy_ops) -> tuple[Any, Any]:
+def knot_indices(values: Any, spacing: float, knots: int, xp: Any = NumpyOps) -> tuple[Any, Any]:
     """Return the knot to the left of each value, int32, and the fraction in [0, 1) of the way to the next knot.
 
     `values` and the `spacing` of the knots are in quantisation steps; the middle knot is 0 and the outermost knots are
@@ -371,13 +370,13 @@ def knot_indices(values: Any, spacing: float, knots: int, xp: Any = numpy_ops) -
     return xp.cast(left, "int32"), position - left
 
 
-def significance_in(bands: Sequence[Any], xp: Any = numpy_ops) -> Any:
+def significance_in(bands: Sequence[Any], xp: Any = NumpyOps) -> Any:
     """Return the significance (N, 18) of images with these `bands`, (N, h, w, 3) each, as `significance_of` does."""
     coefficients = sum(xp.shape(band)[1] * xp.shape(band)[2] * xp.shape(band)[3] for band in bands)
     return xp.minimum(shares_in(bands, xp) + HEADERS / xp.cast(coefficients, "float32"), 1.0)
 
 
-def shares_in(bands: Sequence[Any], xp: Any = numpy_ops) -> Any:
+def shares_in(bands: Sequence[Any], xp: Any = NumpyOps) -> Any:
     """Return the share (N, 18) of all coefficients of `bands`, (N, h, w, 3) each, not below each of the SIZES."""
     flat = xp.concatenate([xp.reshape(band, (xp.shape(band)[0], -1)) for band in bands], axis=1)
     return xp.stack([xp.mean(xp.cast(xp.abs(flat) >= size, "float32"), axis=1) for size in SIZES], axis=1)

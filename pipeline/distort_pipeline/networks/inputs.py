@@ -1,6 +1,6 @@
 """The inputs of a generator, and severity between its levels.
 
-`xp` is `numpy_ops` or `keras.ops`, here and in the fitted models.
+`xp` is `NumpyOps` or `keras.ops`, here and in the fitted models.
 """
 
 from __future__ import annotations
@@ -11,10 +11,37 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.networks import numpy_ops
-
 BLOCKS = 7  # of the U-Net's encoder, each half as large; noise maps have as many scales
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
+
+
+class NumpyOps:
+    """NumPy under the names of `keras.ops`: `xp` of the fitted models is this class, or `keras.ops` for tensors.
+
+    So a generator without a network runs without a backend, and its bytes do not depend on the installed one.
+    """
+
+    abs, arange, clip, concatenate, exp, floor = np.abs, np.arange, np.clip, np.concatenate, np.exp, np.floor
+    log, log2, max, maximum, mean, minimum, pad = np.log, np.log2, np.max, np.maximum, np.mean, np.minimum, np.pad
+    reshape, roll, shape, sign, stack = np.reshape, np.roll, np.shape, np.sign, np.stack
+    sum, take, where = np.sum, np.take, np.where
+
+    @staticmethod
+    def cast(values: Any, dtype: str) -> Any:
+        """Return `values` in another type."""
+        return np.asarray(values).astype(dtype)
+
+    @staticmethod
+    def einsum(subscripts: str, *operands: Any) -> Any:
+        """Return Einstein's sum, by matrix products where possible."""
+        return np.einsum(subscripts, *operands, optimize=True)
+
+    @staticmethod
+    def matmul(a: Any, b: Any) -> Any:
+        """Return the product of matrices; in one piece for a single `b`, as NumPy multiplies stacks one by one."""
+        if b.size == b.shape[-2] * b.shape[-1] and b.ndim <= a.ndim:
+            return (a.reshape(-1, a.shape[-1]) @ b.reshape(b.shape[-2:])).reshape(*a.shape[:-1], b.shape[-1])
+        return np.matmul(a, b)
 
 
 @dataclass(frozen=True)
@@ -34,7 +61,7 @@ class GeneratorInputs:
         return inputs if len(inputs) > 1 else self.image
 
 
-def interpolation_weights(severity: Any, levels: int, xp: Any = numpy_ops) -> Any:
+def interpolation_weights(severity: Any, levels: int, xp: Any = NumpyOps) -> Any:
     """Return the weight of each level, (N, levels), at `severity` (N, 1) in [0, 1]: at most two are not 0, sum 1.
 
     A multi-level network has learned n levels, weakest first. Its severity is the position of the requested one among
@@ -45,12 +72,12 @@ def interpolation_weights(severity: Any, levels: int, xp: Any = numpy_ops) -> An
     return xp.maximum(1 - xp.abs(position - np.arange(levels, dtype=np.float32)), 0.0)
 
 
-def fade(severity: Any, levels: int, xp: Any = numpy_ops) -> Any:
+def fade(severity: Any, levels: int, xp: Any = NumpyOps) -> Any:
     """Return the factor of the first level's effect, (N, 1): 0 at `severity` 0, 1 from the first level on."""
     return xp.minimum(severity * levels, 1.0)
 
 
-def interpolate(shares: Any, weights: Any, xp: Any = numpy_ops) -> Any:
+def interpolate(shares: Any, weights: Any, xp: Any = NumpyOps) -> Any:
     """Return the mean of `weights` (levels, ...) for each image, weighted by `shares` (N, levels): (N, ...)."""
     flat = xp.reshape(weights, (weights.shape[0], -1))
     return xp.reshape(xp.matmul(shares, flat), (-1, *weights.shape[1:]))

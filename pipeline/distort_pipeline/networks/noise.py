@@ -13,22 +13,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from distort_pipeline.networks import numpy_ops
-from distort_pipeline.networks.inputs import fade, interpolate, interpolation_weights
+from distort_pipeline.networks.inputs import NumpyOps, fade, interpolate, interpolation_weights
 
 INVERSION_ITERATIONS = 16
 # weights of four parents, from two before on, for the first of two children
 SMOOTH = (1 / 64, 21 / 64, 35 / 64, 7 / 64)
 
 
-def downsample2x(values: Any, xp: Any = numpy_ops) -> Any:
+def downsample2x(values: Any, xp: Any = NumpyOps) -> Any:
     """Return (N, h, w, c) at half the size: the means of squares of four pixels. Sides are even."""
     _, height, width, channels = xp.shape(values)
     squares = xp.reshape(values, (-1, height // 2, 2, width // 2, 2, channels))
     return xp.mean(squares, axis=(2, 4))
 
 
-def upsample2x(values: Any, xp: Any = numpy_ops) -> Any:
+def upsample2x(values: Any, xp: Any = NumpyOps) -> Any:
     """Return (N, h, w, c) at twice the size: each pixel three quarters its parent, one quarter the parent's neighbour.
 
     This is bilinear interpolation with repeated borders; all new pixels of white noise have the same variance.
@@ -43,7 +42,7 @@ def upsample2x(values: Any, xp: Any = numpy_ops) -> Any:
     return values
 
 
-def upsample_bspline(values: Any, xp: Any = numpy_ops) -> Any:
+def upsample_bspline(values: Any, xp: Any = NumpyOps) -> Any:
     """Return (N, h, w, c) at twice the size by a B-spline of degree 6, with repeated borders.
 
     For white noise, the differences of neighbours have equal variance within 15 %. With `upsample2x` the variance is
@@ -64,7 +63,7 @@ def upsample_bspline(values: Any, xp: Any = numpy_ops) -> Any:
     return values
 
 
-def invert_upsample2x(values: Any, xp: Any = numpy_ops) -> Any:
+def invert_upsample2x(values: Any, xp: Any = NumpyOps) -> Any:
     """Return (N, h, w, c) at half the size whose `upsample2x` is nearest to `values`.
 
     >>> import numpy as np
@@ -97,7 +96,7 @@ SLOW_SOURCE = 3  # index of the map that slower octaves reuse: large enough for 
 class ColouredNoise:
     """Noise maps (N, h, w, c), coarsest first, each twice as large as its predecessor, → noise (N, H, W, 3)."""
 
-    xp: Any = numpy_ops
+    xp: Any = NumpyOps
     octaves: Any  # (levels, SLOWER + 7, c, 3): a colour matrix for each level and octave, slowest first
     kernels: Any  # (levels, 2, 2), see `convolved`
     levels: int = 1
@@ -125,7 +124,7 @@ class ColouredNoise:
         return convolved(total, kernels, xp)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def convolved(values: Any, kernels: Any, xp: Any = numpy_ops) -> Any:
+def convolved(values: Any, kernels: Any, xp: Any = NumpyOps) -> Any:
     """Return `values` (N, H, W, c) convolved with symmetric 3 x 3 kernels, given as (N or 1, 2, 2), borders mirrored.
 
     A kernel is [[centre, left and right], [above and below, corners]].
@@ -143,7 +142,7 @@ def convolved(values: Any, kernels: Any, xp: Any = numpy_ops) -> Any:
     )
 
 
-def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]], xp: Any = numpy_ops) -> list[Any]:
+def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]], xp: Any = NumpyOps) -> list[Any]:
     """Return maps of these `sides` plus `MARGIN` cells all around, with numbers of the finer map `noise` (N, h, w, c).
 
     The margin gives a small image the slow waves of a window of a large image. Each channel takes the numbers of
@@ -156,7 +155,7 @@ def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]], xp: Any = numpy_o
     return maps
 
 
-def with_margin(noise: Any, xp: Any = numpy_ops) -> Any:
+def with_margin(noise: Any, xp: Any = NumpyOps) -> Any:
     """Return the map `noise` (N, h, w, c) with a margin of `MARGIN` cells, (N, h + 4, w + 4, c).
 
     The margin repeats the border of other channels: with the same channel, upsampling would amplify the noise there.

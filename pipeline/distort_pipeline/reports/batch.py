@@ -23,15 +23,9 @@ from distort_pipeline.data.corpus_metadata import (
     Range,
     TargetAgreement,
 )
-from distort_pipeline.metrics.acceptance import (
-    DISTRIBUTION,
-    FALSE_ALARMS,
-    TileStatistics,
-    judge,
-    judge_by_content,
-)
+from distort_pipeline.metrics.acceptance import DISTRIBUTION, FALSE_ALARMS, TileStatistics, judge, judge_by_content
+from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB
 from distort_pipeline.metrics.jsd_nss import between_content_baseline, jsd_bits, jsd_nats
-from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
 from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.records import Json, Judgement, SampleRecord, derive_seed, make_rng
 

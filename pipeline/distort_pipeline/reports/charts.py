@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from distort_pipeline.metrics.nss_features import BINS, LIMIT
+from distort_pipeline.metrics.jsd_nss import BINS, LIMIT
 from distort_pipeline.reports.pages import in_bits
 
 if TYPE_CHECKING:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from distort_pipeline.data.evaluations import KIND, QUALITY, VERSION, EvaluationMetadata
+from distort_pipeline.data.evaluations import KIND, QUALITY, VERSION, EvaluationMetadata, training_curve
 from distort_pipeline.data.files import write_bytes
-from distort_pipeline.data.images import marked_png
 from distort_pipeline.metrics.c2st import (
     GOAL,
     POSITIVE_CONTROL_SCALE,
@@ -22,7 +20,7 @@ from distort_pipeline.metrics.c2st import (
     SeverityTSTR,
     TSTRResult,
 )
-from distort_pipeline.metrics.evaluation import Comparison, EvalImages, Evaluation, Row
+from distort_pipeline.metrics.evaluation import Comparison, Evaluation, Row
 from distort_pipeline.metrics.jsd_nss import NSS_FEATURES
 from distort_pipeline.metrics.residuals import (
     CORRELATION_GOAL,
@@ -33,7 +31,7 @@ from distort_pipeline.metrics.residuals import (
     ResidualFigures,
 )
 from distort_pipeline.metrics.severity_sweep import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, SeveritySweep
-from distort_pipeline.records import Image, ModelVerdict
+from distort_pipeline.records import ModelVerdict
 from distort_pipeline.reports.charts import WIDTH, histogram_chart, interval_plot, line_chart, scatter_chart
 from distort_pipeline.reports.evaluation_results import (
     CHANNEL_PAIRS,
@@ -43,8 +41,7 @@ from distort_pipeline.reports.evaluation_results import (
     model_metrics,
     parameters_text,
 )
-from distort_pipeline.reports.pages import PAGE_NAME, template
-from distort_pipeline.reports.side_by_side import COMPARED, EmbeddedImage, compared_row, embed, side_by_side
+from distort_pipeline.reports.pages import PAGE_NAME, EmbeddedImage, embed, template
 
 PLOTS = "plots"
 SIDE_BY_SIDE_BYTES = 1_900_000  # of PNG in all: base64 adds a third, so the page stays below 3 MB
@@ -69,22 +66,6 @@ PAPER_CAVEAT = (
     "The paper does not state distortion levels, image sizes, bins or logarithm, so the tables are comparable in "
     "pattern but not number by number."
 )
-
-
-def compared_rows(versions: EvalImages, learned: Mapping[str, str]) -> dict[str, list[Image]]:
-    """Return the images of COMPARED by model, for each with its true distortion on this image."""
-    return {
-        name: compared_row(versions.pristine, versions.true[column], versions.generated[name][0])
-        for name, column in learned.items()
-        if column in versions.true
-    }
-
-
-def write_side_by_side(folder: Path, rows: Mapping[str, Sequence[Sequence[Image]]]) -> None:
-    """Write a PNG file for each model with its `compared_rows` into the folder `side_by_side`."""
-    for name, images in rows.items():
-        if images:
-            write_bytes(folder / "side_by_side" / f"{name}.png", marked_png(side_by_side(images, COMPARED)))
 
 
 def write_plots(folder: Path, evaluation: Evaluation, c2st: C2STReport | None, *, models: Mapping[str, Path]) -> None:
@@ -409,16 +390,3 @@ def training_chart(name: str, curve: Sequence[tuple[int, float, float]]) -> str:
         y_label="JSD_NSS, bits",
         x_ticks=sorted({steps[0], steps[len(steps) // 2], steps[-1]}),
     )
-
-
-def training_curve(model: Path) -> list[tuple[int, float, float]]:
-    """Return step, JSD_NSS and identity baseline of each logged validation of a model folder; empty without log."""
-    columns = []
-    for name in ("jsd_nss", "jsd_nss_pristine"):
-        path = model / "live" / "plots" / "metrics" / f"{name}.tsv"
-        if not path.is_file():
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            columns.append({int(row["step"]): float(row[name]) for row in csv.DictReader(file, delimiter="\t")})
-    bits, identity = columns
-    return [(step, bits[step], identity[step]) for step in sorted(bits.keys() & identity.keys())]

@@ -21,18 +21,10 @@ from distort_pipeline.data.evaluations import (
     TSTRMetrics,
 )
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.metrics.c2st import (
-    GOAL,
-    POSITIVE_CONTROL_SCALE,
-    C2STReport,
-    C2STResult,
-    SeverityTSTR,
-    TSTRResult,
-)
+from distort_pipeline.metrics.c2st import GOAL, POSITIVE_CONTROL_SCALE, C2STReport, C2STResult, SeverityTSTR, TSTRResult
 from distort_pipeline.metrics.classifier import Accuracy, RankCorrelation
 from distort_pipeline.metrics.evaluation import Evaluation, FeatureDivergences, QualityPair
-from distort_pipeline.metrics.jsd_nss import JSD_NSS, NATS_PER_BIT
-from distort_pipeline.metrics.nss_features import centres
+from distort_pipeline.metrics.jsd_nss import JSD_NSS, NATS_PER_BIT, centres
 from distort_pipeline.metrics.residuals import FREQUENCIES, ResidualFigures
 from distort_pipeline.metrics.severity_sweep import LevelResult, SeverityPoint, SeveritySweep
 from distort_pipeline.records import row

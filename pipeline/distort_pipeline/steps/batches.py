@@ -14,29 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.data.arrays import pixel_digest
-from distort_pipeline.data.conditions import Condition
+from distort_pipeline.data.arrays import pixel_digest, write_table
+from distort_pipeline.data.conditions import Condition, Distorted
 from distort_pipeline.data.corpora import distorted_array
 from distort_pipeline.data.corpus_metadata import BatchReport
-from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles
-from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
+from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles, middle
+from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.plans import Batch, PlannedSample
-from distort_pipeline.data.requests import Distorted
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.data.tables import write_table
-from distort_pipeline.data.truths import middle
 from distort_pipeline.metrics.acceptance import TileStatistics, content_statistics, tile_statistics
 from distort_pipeline.metrics.full_reference import measured_labels
-from distort_pipeline.metrics.jsd_nss import nss_histograms
-from distort_pipeline.metrics.nss_features import product_histogram
-from distort_pipeline.models.card import read_card
-from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
-from distort_pipeline.networks.backend import pin_backend_threads
-from distort_pipeline.progress import prefetch
+from distort_pipeline.metrics.jsd_nss import nss_histograms, product_histogram
+from distort_pipeline.models.store import CompositeGenerator, load_composite, validation_histograms
+from distort_pipeline.process import prefetch
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
-from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 from distort_pipeline.steps.truth import BatchTruth, SharedTruth, cut_tile, judged_rows, own_truth, rows_to_show
 
 LIMITS = (0, 255)
@@ -62,12 +57,10 @@ def make_batch(task: BatchTask) -> LedgerEntry:
 
     The network works in a thread of its own: one inference batch is scored here while the next is distorted.
     """
-    if any(read_card(folder).network.needs_backend for folder in task.models.values()):
-        pin_backend_threads(task.threads)
     work, root, batch, config = task.work, task.root, task.batch, task.config
     condition, whole_images = batch.condition, config.whole_images
     batch_size = 1 if whole_images else config.inference_batch_size
-    generator = load_composite(task.models, batch_size=batch_size, precision=config.precision)
+    generator = load_composite(task.models, batch_size=batch_size, precision=config.precision, threads=task.threads)
     generator.set_sources(batch.samples, root, seed=config.seed)
     shared = SharedTruth(work, batch.samples, config.samples_per_shard)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.config import RUNTIME_ONLY, GenerateConfig
-from distort_pipeline.data.conditions import Condition, build_conditions
+from distort_pipeline.data.conditions import Condition, QualityTarget, build_conditions
 from distort_pipeline.data.corpus_metadata import (
     EXTENDED_FROM,
     KIND,
@@ -20,14 +20,12 @@ from distort_pipeline.data.corpus_metadata import (
 )
 from distort_pipeline.data.manifests import Manifest
 from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
-from distort_pipeline.data.requests import QualityTarget
 from distort_pipeline.distortions import codec_versions, unsuitable
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX
-from distort_pipeline.models.card import ModelCard, read_card
-from distort_pipeline.models.composite import DistortionSpec
+from distort_pipeline.models.card import DistortionSpec, ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.records import ImageRecord, ModelVerdict
+from distort_pipeline.records import ImageRecord, ModelVerdict, package_versions
 
 Cards = Mapping[str, ModelCard]
 
@@ -52,6 +50,21 @@ class PreparedCorpus:
     def models(self) -> dict[str, ModelMetadata]:
         """The metadata of the models."""
         return {name: _model_metadata(card, self.verdicts) for name, card in self.cards.items()}
+
+    @property
+    def needs_backend(self) -> bool:
+        """Whether a generator has a network."""
+        return any(card.network.needs_backend for card in self.cards.values())
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The versions of the packages that decide the bytes of the corpus."""
+        backend: list[str] = []
+        if self.needs_backend:
+            from distort_pipeline.networks.backend import backend_name
+
+            backend = [backend_name(), "keras"]
+        return package_versions([*backend, "numpy", "zarr", "distort-pipeline"])
 
     @property
     def needs_significances(self) -> bool:

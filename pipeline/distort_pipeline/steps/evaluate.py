@@ -24,20 +24,12 @@ from distort_pipeline.metrics.c2st import C2ST, C2STReport, ImageTiles, tiles_of
 from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, measure, summarise
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import Image, ModelVerdict, Report, derive_seed, digest
-from distort_pipeline.reports.evaluation import (
-    compared_rows,
-    model_verdict,
-    verdict,
-    write_page,
-    write_plots,
-    write_side_by_side,
-)
+from distort_pipeline.reports.evaluation import model_verdict, verdict, write_page, write_plots
 from distort_pipeline.reports.evaluation_results import metrics, sweep_text, text_table, write_results
+from distort_pipeline.reports.pages import compared_rows, write_side_by_side
 from distort_pipeline.steps.evaluation_plan import Plan, images_of, load_generators, plan_of
-
-Card = Mapping[str, Any]
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
@@ -91,7 +83,7 @@ def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mo
         "version": VERSION,
         "evaluate": values,
         "models": {name: card.weights_digest for name, card in cards.items()},
-        "pairs_digest": pairs.metadata["digest"],
+        "pairs_digest": pairs.metadata.digest,
     }
 
 
@@ -135,8 +127,8 @@ def _metadata(
         },
         images=len(plan.images),
         too_small=plan.too_small,
-        pairs_digest=pairs.metadata["digest"],
-        manifest_digest=pairs.metadata["manifest_digest"],
+        pairs_digest=pairs.metadata.digest,
+        manifest_digest=pairs.metadata.manifest_digest,
     )
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from distort_pipeline.data.pairs import PairStore, distorted_column
+from distort_pipeline.data.pairs import PairStore, Recipe, distorted_column
 from distort_pipeline.distortions import DISTORTIONS, apply, is_random
 from distort_pipeline.distortions.presets import default_index
 from distort_pipeline.errors import PipelineError
@@ -22,8 +21,6 @@ from distort_pipeline.models.card import LearnedLevel, ModelCard
 from distort_pipeline.models.store import TrainedGenerator, load_generator
 from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import Image, PairRecord, derive_seed, make_rng, sample_seed
-
-Recipe = Mapping[str, Any]  # of a level of a pair store
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def _require_shared(pairs: PairStore, name: str, card: ModelCard) -> tuple[Share
     if common:
         return common
     learned = ", ".join(str(level.parameters) for level in card.levels)
-    stored = ", ".join(str(recipe["parameters"]) for recipe in recipes)
+    stored = ", ".join(str(recipe.parameters) for recipe in recipes)
     raise PipelineError(
         f"the model {name} learned {card.distortion} with {learned}, {pairs.folder} has {card.distortion} with "
         f"{stored}; evaluate with the pairs of its training, or train again"
@@ -131,10 +128,10 @@ def shared_levels(learned_levels: Sequence[LearnedLevel], recipes: Sequence[Reci
     Level numbers need not agree, unless the pairs are external: these may have no parameters.
     """
     return tuple(
-        SharedLevel(SeverityPoint(learned.severity, learned.parameters), int(recipe["level"]))
+        SharedLevel(SeverityPoint(learned.severity, learned.parameters), recipe.level)
         for learned in learned_levels
         for recipe in recipes
-        if recipe["parameters"] == learned.parameters and (not recipe["external"] or recipe["level"] == learned.level)
+        if recipe.parameters == learned.parameters and (not recipe.external or recipe.level == learned.level)
     )
 
 
@@ -149,9 +146,9 @@ def _columns(pairs: PairStore, compared: set[tuple[str, int]]) -> list[Column]:
     for distortion in pairs.distortions:
         levels = [level for name, level in compared if name == distortion] or [pairs.levels(distortion)[0]]
         for recipe in pairs.recipes(distortion):
-            if recipe["level"] in levels:
-                name = distorted_column(distortion, recipe["level"]) if len(levels) > 1 else distortion
-                columns.append(Column(name, distortion, recipe["level"], recipe["parameters"], recipe["external"]))
+            if recipe.level in levels:
+                name = distorted_column(distortion, recipe.level) if len(levels) > 1 else distortion
+                columns.append(Column(name, distortion, recipe.level, recipe.parameters, recipe.external))
     return columns
 
 
@@ -163,7 +160,7 @@ def plan_sweep(
     `records` of its distortion are by image and level number; an image without all levels is left out.
     """
     distortion = card.distortion
-    external = any(recipe["external"] for recipe in recipes)
+    external = any(recipe.external for recipe in recipes)
     levels, learned = shared_levels(card.levels, recipes), card.levels
     numbers = {level.level for level in levels}
     scaled = not external and card.scale.scale is not None
@@ -289,7 +286,7 @@ def sweep_versions(
 
 def _second_true(pairs: PairStore, pristine: Image, record: PairRecord, parameters: Mapping[str, float]) -> Image:
     """Return another draw of the true distortion of a record."""
-    pairs_seed = pairs.metadata["settings"]["pairs"]["seed"]
+    pairs_seed = pairs.metadata.settings["pairs"]["seed"]
     draw = sample_seed(pairs_seed, record.image_digest, record.distortion, record.level, draw=1)
     return apply(record.distortion, pristine, parameters, make_rng(draw)).image
 

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, write_json
+from distort_pipeline.data.files import check_free_space, write_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score
+from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score, ShardFormat
 from distort_pipeline.exports.croissant import write_checksums, write_documents
-from distort_pipeline.exports.png_tree import ShardFormat
 from distort_pipeline.exports.source import StudySettings, matching, plan_parts
-from distort_pipeline.progress import track
-from distort_pipeline.records import Json, Report, digest, row
-from distort_pipeline.versions import package_versions
+from distort_pipeline.process import track
+from distort_pipeline.records import Json, Report, digest, package_versions, row
 
 TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
 
@@ -176,7 +175,7 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Json]:
         "export": values,
         "corpus_digest": source.corpus.metadata.digest,
         "labels": source.label_digests,
-        **({"pairs_digest": open_pairs(config.pairs).metadata["digest"]} if config.pairs else {}),
+        **({"pairs_digest": open_pairs(config.pairs).metadata.digest} if config.pairs else {}),
     }
 
 

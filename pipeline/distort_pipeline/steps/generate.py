@@ -16,31 +16,23 @@ from typing import Any, TypeVar
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.arrays import PIXELS
 from distort_pipeline.data.builds import LABELS, StagedStore, require_destination, restore_replaced, share_files
-from distort_pipeline.data.corpora import PRISTINE, distorted_array
-from distort_pipeline.data.corpus_metadata import (
-    BatchReport,
-    CorpusMetadata,
-    CorpusSettings,
-    describe_corpus,
-)
+from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, CorpusSettings, describe_corpus
 from distort_pipeline.data.corpus_pixels import create_arrays
-from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, to_json, write_json
+from distort_pipeline.data.files import check_free_space, to_json, write_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.models.card import read_card
-from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
 from distort_pipeline.steps.batches import BatchTask, make_batch, seconds_per_sample
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
-from distort_pipeline.versions import package_versions
 
 Task = TypeVar("Task")
 
@@ -85,12 +77,19 @@ def run(
         if grows:
             share_files(out, work, [*SHARED, PIXELS, "ledger"])
         check_free_space(out, _bytes_needed(corpus.plan, Ledger(work), config.samples_per_shard))
-        _create_arrays(work, corpus.plan, config)
+        create_arrays(
+            work,
+            corpus.plan,
+            tile_px=None if config.whole_images else config.tile_px,
+            per_shard=config.samples_per_shard,
+            per_chunk=config.tiles_per_chunk,
+        )
         tile_tasks = _tile_tasks(corpus, config, work=work, root=root)
         tiles = {name: len(task.tiles) for name, task in tile_tasks.items()}
         for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, tiles, label="tiles", unit="tiles"):
             pass
         batch_tasks = _batch_tasks(corpus, config, work=work, root=root, threads=workers.threads)
+        workers = dataclasses.replace(workers, gpu=corpus.needs_backend)
         batches_now = _make_batches(batch_tasks, work, workers, stop=config.on_fail == "stop")
         metadata = describe_corpus(
             work,
@@ -99,7 +98,7 @@ def run(
             models=corpus.models,
             images=corpus.images,
             left_out=corpus.left_out,
-            packages=_packages(corpus),
+            packages=corpus.packages,
         )
         seconds = round(time.monotonic() - started, 3)
         write_json(work / "run.json", {"seconds": seconds, "batches_now": batches_now, "workers": workers.count})
@@ -167,23 +166,6 @@ def finished_settings(out: Path) -> CorpusSettings | None:
         return CorpusMetadata.load(out).settings
     except PipelineError:  # nothing, or another store: a matter for `StagedStore`
         return None
-
-
-def _packages(corpus: PreparedCorpus) -> dict[str, str]:
-    """Return the versions of the packages that decide the bytes of a corpus."""
-    backend = [backend_name(), "keras"] if any(card.network.needs_backend for card in corpus.cards.values()) else []
-    return package_versions([*backend, "numpy", "zarr", "distort-pipeline"])
-
-
-def _create_arrays(work: Path, plan: CorpusPlan, config: GenerateConfig) -> None:
-    slots = {distorted_array(batch.condition.name): batch.samples[-1].slot + 1 for batch in plan.batches}
-    create_arrays(
-        work,
-        {} if config.whole_images else {PRISTINE: plan.tiles[-1].number + 1, **slots},
-        tile_px=config.tile_px,
-        per_shard=config.samples_per_shard,
-        per_chunk=config.tiles_per_chunk,
-    )
 
 
 def _tile_tasks(corpus: PreparedCorpus, config: GenerateConfig, *, work: Path, root: Path) -> dict[str, TileTask]:
@@ -264,8 +246,6 @@ def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, 
         for entry in Ledger(work).entries(sorted(finished)):
             _stop_at_rejection(entry, work)
     samples = {name: len(task.batch.samples) for name, task in tasks.items()}
-    folders = {folder for task in tasks.values() for folder in task.models.values()}
-    workers = dataclasses.replace(workers, gpu=any(read_card(folder).network.needs_backend for folder in folders))
     for entry in _run_unfinished(make_batch, tasks, work, workers, samples, label="generate", unit="samples"):
         if stop:
             _stop_at_rejection(entry, work)

@@ -24,7 +24,7 @@ from distort_pipeline.data.lists import Entry
 from distort_pipeline.data.manifests import SPLITS, is_manifest, is_rejected, write_manifest, write_rejected
 from distort_pipeline.data.sources import Source, open_source, read_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import ImageRecord, Rejected, Report, derive_seed
 
 SEED_SPAN = 2**63  # derive_seed gives 63 bits

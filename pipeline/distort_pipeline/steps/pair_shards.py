@@ -20,14 +20,16 @@ from distort_pipeline.data.arrays import (
     PixelDigest,
     create_group,
     shard_file,
+    write_image,
+    write_shard,
+    write_table,
 )
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
-from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
-from distort_pipeline.data.pairs import distorted_column, val_name
-from distort_pipeline.data.shards import write_image, write_shard
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.pairs import Recipe, val_name
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.data.tables import write_table
 from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.registration import Registration, moved, overlap, register, thumbnail
@@ -45,22 +47,6 @@ from distort_pipeline.records import (
     sample_seed,
     spread_tiles,
 )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A column of a pair store: a distortion at one level, or external distorted images."""
-
-    distortion: str
-    level: int
-    level_index: int
-    parameters: Mapping[str, float]
-    external: bool = False
-
-    @property
-    def column(self) -> str:
-        """The name of a distorted image among a validation image's arrays."""
-        return distorted_column(self.distortion, self.level)
 
 
 @dataclass(frozen=True)

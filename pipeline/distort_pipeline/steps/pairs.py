@@ -15,24 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import PairsConfig
-from distort_pipeline.data.arrays import create_group, create_tiles
+from distort_pipeline.data.arrays import create_group, create_tiles, read_records
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners, match_levels
-from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, read_json, write_json
+from distort_pipeline.data.files import check_free_space, read_json, write_json
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
-from distort_pipeline.data.pairs import KIND, VERSION, distorted_column
+from distort_pipeline.data.pairs import KIND, VERSION, PairCounts, PairsMetadata, Recipe, distorted_column
 from distort_pipeline.data.sources import read_bytes, require_images
-from distort_pipeline.data.tables import read_records
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
-from distort_pipeline.progress import track
-from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, Recipe, ShardTask, make_shard, plan_pairs
-from distort_pipeline.versions import package_versions
+from distort_pipeline.process import track
+from distort_pipeline.records import PairRecord, Report, digest, package_versions
+from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, ShardTask, make_shard, plan_pairs
 
 MISSING_SHOWN = 10
 MEASURED = "measured"  # in run.json: remarks on external pairs, for the summary of a later run
@@ -63,7 +62,7 @@ def run(
     settings = settings_of(config, manifest, external)
     build = StagedStore(out, digest(settings), staging_dir=(THUMBNAILS,))
     if build.complete():
-        remarks = [*_left_out(out, read_json(out / "store.json")), *_unused(external), *_measured(out)]
+        remarks = [*_left_out(out, PairsMetadata.load(out)), *_unused(external), *_measured(out)]
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do", *remarks))
     require_images(root)
     with build.writing() as work:
@@ -101,7 +100,7 @@ def run(
         measured = [*_shifts(work, external, shards, align=config.align), *_mismatches(work, external, shards)]
         seconds = round(time.monotonic() - started, 3)
         write_json(work / "run.json", {"seconds": seconds, "made_now": len(tasks), MEASURED: measured})
-        build.publish(metadata)
+        build.publish(metadata.to_json())
     return _report(out, metadata, [*_unused(external), *measured])
 
 
@@ -144,7 +143,7 @@ def _label(column: str, external: Mapping[str, Partners]) -> str:
     return column if sum(other.rpartition("-")[0] == name for other in external) > 1 else name
 
 
-def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, Partners]) -> dict[str, Any]:
+def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, Partners]) -> Mapping[str, Any]:
     """Return all settings with an effect on the bytes of the store, as plain values."""
     values = dataclasses.asdict(config)
     del values["workers"]  # without effect on the bytes
@@ -185,7 +184,7 @@ def _shifts(work: Path, external: Mapping[str, Partners], shards: Sequence[str],
     """Yield the shift and gain of each name of external pairs, and a remark if a clear share is shifted."""
     if not external:
         return
-    facts: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in external}
+    facts: dict[str, dict[str, Mapping[str, Any]]] = {column: {} for column in external}
     for record in read_records([work / "records" / f"{shard}.parquet" for shard in shards], PairRecord):
         column = distorted_column(record.distortion, record.level)
         if column in external:
@@ -265,52 +264,49 @@ def _metadata(
     manifest: Manifest,
     plan: PairPlan,
     recipes: tuple[Recipe, ...],
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     entries: Sequence[LedgerEntry],
-) -> dict[str, Any]:
+) -> PairsMetadata:
     missing = [absent for entry in entries for absent in entry["missing"]]
     pairs = sum(entry["pairs"] for entry in entries)
     if not pairs:
         raise PipelineError(f"there are no pairs: {missing[0]['image']}: {missing[0]['reason']}")
-    return {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "digest": digest([settings, [entry["digest"] for entry in entries]]),
-        "settings": settings,
-        "distortions": list(dict.fromkeys(recipe.distortion for recipe in recipes)),
-        "recipes": [dataclasses.asdict(recipe) for recipe in recipes],
-        "shards": {split: len(plan.of(split)) for split in ("train", "val")},
-        "counts": {
-            "images": len(manifest.records),
-            "pairs": pairs,
-            "train_tiles": sum(entry["tiles"] for entry in entries if entry["shard"].startswith("train")),
-            "val_images": len(plan.of("val")),
-            "too_small": plan.too_small,
-            "missing": len(missing),
-        },
-        "missing": missing,
-        "manifest_digest": manifest.digest,
-        "packages": package_versions(["numpy", "zarr", "distort-pipeline"]),
-        "codecs": settings["codecs"],
-    }
+    return PairsMetadata(
+        digest=digest([settings, [entry["digest"] for entry in entries]]),
+        settings=settings,
+        distortions=tuple(dict.fromkeys(recipe.distortion for recipe in recipes)),
+        recipes=recipes,
+        shards={split: len(plan.of(split)) for split in ("train", "val")},
+        counts=PairCounts(
+            images=len(manifest.records),
+            pairs=pairs,
+            train_tiles=sum(entry["tiles"] for entry in entries if entry["shard"].startswith("train")),
+            val_images=len(plan.of("val")),
+            too_small=plan.too_small,
+            missing=len(missing),
+        ),
+        missing=tuple(missing),
+        manifest_digest=manifest.digest,
+        packages=package_versions(["numpy", "zarr", "distort-pipeline"]),
+        codecs=settings["codecs"],
+    )
 
 
-def _report(out: Path, metadata: dict[str, Any], remarks: Sequence[str]) -> Report:
-    counts = metadata["counts"]
+def _report(out: Path, metadata: PairsMetadata, remarks: Sequence[str]) -> Report:
+    counts = metadata.counts
     lines = [
-        f"{counts['pairs']} pairs of {', '.join(metadata['distortions'])}: {counts['train_tiles']} training tiles, "
-        f"{counts['val_images']} validation images",
-        f"pair store: {out} (digest {metadata['digest'][:16]})",
+        f"{counts.pairs} pairs of {', '.join(metadata.distortions)}: {counts.train_tiles} training tiles, "
+        f"{counts.val_images} validation images",
+        f"pair store: {out} (digest {metadata.digest[:16]})",
     ]
-    return Report("pairs", counts, (*lines, *_left_out(out, metadata), *remarks))
+    return Report("pairs", dataclasses.asdict(counts), (*lines, *_left_out(out, metadata), *remarks))
 
 
-def _left_out(out: Path, metadata: Mapping[str, Any]) -> Iterator[str]:
+def _left_out(out: Path, metadata: PairsMetadata) -> Iterator[str]:
     """Yield the lines of every summary: images left out, with reasons."""
-    if too_small := metadata["counts"]["too_small"]:
+    if too_small := metadata.counts.too_small:
         yield f"{too_small} training images are too small for a tile and were left out"
-    missing = metadata["missing"]
-    for absent in missing[:MISSING_SHOWN]:
+    for absent in metadata.missing[:MISSING_SHOWN]:
         yield f"{absent['image']}: {absent['distortion']} left out, {absent['reason']}"
-    if len(missing) > MISSING_SHOWN:
-        yield f"and {len(missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}"
+    if len(metadata.missing) > MISSING_SHOWN:
+        yield f"and {len(metadata.missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.files import write_json
-from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.data.pairs import PairStore, Recipe, open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import KIND, VERSION, Figures, ModelCard, NetworkCard, TrainingSettings, read_card
 from distort_pipeline.models.readme import GREY
@@ -29,7 +29,7 @@ from distort_pipeline.models.store import (
     write_histograms,
 )
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
-from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest
+from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest, package_versions
 from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.init import (
@@ -43,14 +43,7 @@ from distort_pipeline.training.init import (
     resolve_warmup_steps,
 )
 from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, Schedule, seconds_per_step, stored_steps, train
-from distort_pipeline.training.validation import (
-    Validator,
-    learned_levels,
-    level_scale,
-    mean_figures,
-    training_data,
-)
-from distort_pipeline.versions import package_versions
+from distort_pipeline.training.validation import Validator, learned_levels, level_scale, mean_figures, training_data
 
 if TYPE_CHECKING:
     from distort_pipeline.training.gan import GANTrainer
@@ -121,13 +114,13 @@ class _Training:
     config: TrainConfig
     pairs: PairStore
     distortion: str
-    recipes: list[dict[str, Any]]  # of the levels, weakest first
+    recipes: Sequence[Recipe]  # of the levels, weakest first
     noise_channels: int
 
     @property
     def levels(self) -> list[int]:
         """The numbers of the levels in the pair store."""
-        return [int(recipe["level"]) for recipe in self.recipes]
+        return [recipe.level for recipe in self.recipes]
 
     def settings(self, init_from: Path | None) -> TrainingSettings:
         """Return all settings with an effect on the weights; PipelineError if `init_from` has other networks."""
@@ -148,14 +141,14 @@ class _Training:
             version=VERSION,
             distortion=self.distortion,
             train=train,
-            pairs_digest=self.pairs.metadata["digest"],
+            pairs_digest=self.pairs.metadata.digest,
             init_from=read_card(init_from).weights_digest if init_from else None,
         )
 
     def initialization(self, init_from: Path | None, folder: Path) -> Initialization:
         """Return the initialization of G; PipelineError without training steps and without a fit."""
         if init_from is not None:
-            return load_init(init_from, [recipe["parameters"] for recipe in self.recipes])
+            return load_init(init_from, [recipe.parameters for recipe in self.recipes])
         codec_prior = self.config.codec_prior
         if self.config.crop_align != TILE_ALIGN_PX:
             codec_prior = "none"  # with other alignments the blocks of codecs shift from crop to crop
@@ -281,7 +274,7 @@ class _Training:
             weights = {path: array for path, array in weights.items() if path.split("/")[0] in FITTED_LAYERS}
         card = ModelCard(
             distortion=self.distortion,
-            external=self.recipes[0]["external"],
+            external=self.recipes[0].external,
             data=training_data(self.pairs, self.distortion),
             levels=learned_levels(self.recipes, trained.figures),
             network=NetworkCard(

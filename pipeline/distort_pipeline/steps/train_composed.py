@@ -6,17 +6,16 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore
-from distort_pipeline.data.files import write_json
-from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.data.files import to_json, write_json
+from distort_pipeline.data.pairs import PairStore, Recipe
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import (
     COMPOSED,
@@ -32,10 +31,9 @@ from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor
 from distort_pipeline.networks.patches import GRID_PX, PairPatch
 from distort_pipeline.networks.saved import composed_levels, levels_arrays
-from distort_pipeline.records import Report, derive_seed, digest
+from distort_pipeline.records import Report, derive_seed, digest, package_versions
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
-from distort_pipeline.versions import package_versions
 
 HELD_EVERY, MOST_HELD = 6, 8  # of the training images, every sixth chooses stages and is not fitted to
 WHOLE_IMAGES = 8  # of the validation split, for codecs: they alone are stored whole
@@ -43,22 +41,22 @@ LEAST_PAIRS = 4
 CHECKPOINTS = "checkpoints"
 
 
-def is_external(recipes: Sequence[Mapping[str, Any]]) -> bool:
+def is_external(recipes: Sequence[Recipe]) -> bool:
     """Return whether the pairs came from outside: no algorithm is known, and a composed generator learns them."""
-    return any(recipe.get("external") for recipe in recipes)
+    return any(recipe.external for recipe in recipes)
 
 
-def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mapping[str, Any]], out: Path) -> Report:
+def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Recipe], out: Path) -> Report:
     """Learn a composed generator for each level of `recipes`, and leave them in the folder `out` as one model."""
     started = time.monotonic()
-    distortion, levels = str(recipes[0]["distortion"]), [int(recipe["level"]) for recipe in recipes]
+    distortion, levels = recipes[0].distortion, [recipe.level for recipe in recipes]
     _require_same_validation_images(pairs, distortion, levels)
     learning_settings = learn_settings(config, distortion, levels=len(levels))
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "distortion": distortion,
-        "train": {
+    settings = TrainingSettings(
+        format=KIND,
+        version=VERSION,
+        distortion=distortion,
+        train={
             "kind": COMPOSED,
             "seed": config.seed,
             "levels": levels,
@@ -67,10 +65,10 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
                 name: value for name, value in dataclasses.asdict(learning_settings).items() if name not in RUNTIME_ONLY
             },
         },
-        "pairs_digest": pairs.metadata["digest"],
-        "init_from": None,
-    }
-    build = StagedStore(out, digest(settings), staging_dir=(CHECKPOINTS,))
+        pairs_digest=pairs.metadata.digest,
+        init_from=None,
+    )
+    build = StagedStore(out, digest(to_json(settings)), staging_dir=(CHECKPOINTS,))
     if build.complete():
         return Report("train", {"steps": 0}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
@@ -92,14 +90,14 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         steps = sum(learning.adversarial_steps for _, learning in learned)
         card = ModelCard(
             distortion=distortion,
-            external=recipes[0]["external"],
+            external=recipes[0].external,
             data=training_data(pairs, distortion),
             levels=learned_levels(recipes, figures),
             network=NetworkCard(
                 0, int(any(generator.random for generator, _ in learned)), kind=COMPOSED, parts=tuple(described)
             ),
             explained={},
-            settings=TrainingSettings(**settings),
+            settings=settings,
             steps=steps,
             kept_step=steps,
             figures=mean_figures(figures),

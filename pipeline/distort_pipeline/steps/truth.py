@@ -16,19 +16,17 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.arrays import write_table
 from distort_pipeline.data.conditions import Condition, levels_of, same_level
 from distort_pipeline.data.corpora import PRISTINE
-from distort_pipeline.data.corpus_pixels import PixelWriter
-from distort_pipeline.data.files import Ledger, LedgerEntry
+from distort_pipeline.data.corpus_pixels import PixelWriter, Truth, middle, read_truth, truth_of, write_truth_arrays
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
-from distort_pipeline.data.tables import write_table
-from distort_pipeline.data.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.metrics.acceptance import TileStatistics, tile_statistics
-from distort_pipeline.metrics.jsd_nss import nss_histograms
-from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
-from distort_pipeline.models.composite import DistortionSpec
+from distort_pipeline.metrics.jsd_nss import COUNTS, nss_histograms, product_histogram
+from distort_pipeline.models.card import DistortionSpec
 from distort_pipeline.models.store import arrays_digest
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import (

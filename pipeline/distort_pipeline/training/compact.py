@@ -35,7 +35,7 @@ from distort_pipeline.networks.compact import (
 from distort_pipeline.networks.jpeg_stage import JpegStage, StraightThroughJpeg
 from distort_pipeline.networks.losses import power_mismatch
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
-from distort_pipeline.progress import prefetch
+from distort_pipeline.process import prefetch
 from distort_pipeline.records import LEVELS_PER_UNIT, make_rng
 
 if TYPE_CHECKING:

@@ -22,18 +22,12 @@ from distort_pipeline.models.card import HeldOutScores
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
-from distort_pipeline.networks.filters import (
-    Filters,
-    PhaseFilters,
-    fit_field_filters,
-    fit_filters,
-    fit_phase_filters,
-)
+from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
-from distort_pipeline.progress import track
+from distort_pipeline.process import track
 from distort_pipeline.records import make_rng, to_uint8
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.arrays import TileArray
 from distort_pipeline.data.pairs import PairStore
-from distort_pipeline.data.shards import TileArray
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.progress import prefetch
+from distort_pipeline.process import prefetch
 from distort_pipeline.records import Images, PairRecord, derive_seed, make_rng
 
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
+from distort_pipeline.metrics.jsd_nss import COUNTS, jsd_bits, product_histogram
 from distort_pipeline.networks.codec_prior import CODEC_PRIORS, NO_PRIOR, shares_in
-from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, FittedCurves
-from distort_pipeline.progress import track
+from distort_pipeline.networks.predictor import COEFFICIENT_CURVES, FittedCurves
+from distort_pipeline.process import track
 from distort_pipeline.records import Images, denormalize, normalize
 from distort_pipeline.training.fit_curves import (
     Floats,

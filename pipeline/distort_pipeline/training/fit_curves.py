@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
 from distort_pipeline.networks.codec_prior import Curves, knot_indices
-from distort_pipeline.networks.fitted import FittedCurves
+from distort_pipeline.networks.predictor import FittedCurves
 from distort_pipeline.networks.wavelets import PHASES, log_sizes, nearest_phases
 from distort_pipeline.records import Images, normalize
 

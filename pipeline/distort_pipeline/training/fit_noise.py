@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
-from distort_pipeline.networks.fitted import NOISE_PYRAMID, FittedNoise
 from distort_pipeline.networks.noise import SLOWER
-from distort_pipeline.progress import track
+from distort_pipeline.networks.predictor import NOISE_PYRAMID, FittedNoise
+from distort_pipeline.process import track
 from distort_pipeline.records import LEVELS_PER_UNIT, Images, make_rng
 
 Floats = NDArray[np.floating]

@@ -15,11 +15,11 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.backend import backend_name, keras, ops, start_backend
 from distort_pipeline.networks.codec_prior import NO_PRIOR
-from distort_pipeline.networks.discriminator import build_discriminator
-from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, NOISE_PYRAMID
 from distort_pipeline.networks.generator import Architecture, build_generator
 from distort_pipeline.networks.inputs import GeneratorInputs
 from distort_pipeline.networks.layers import CoefficientCurves
+from distort_pipeline.networks.losses import build_discriminator
+from distort_pipeline.networks.predictor import COEFFICIENT_CURVES, NOISE_PYRAMID
 
 Severities = NDArray[np.float32]  # (N, 1): k / n for level k of n
 EMA_START = 10  # the decay grows as (1 + t) / (10 + t): early averages forget the initial weights

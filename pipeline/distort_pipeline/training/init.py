@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.data.pairs import PairStore, Recipe
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import Figures, read_card
 from distort_pipeline.models.store import model_weights, read_arrays, write_arrays
 from distort_pipeline.networks.codec_prior import ALL_LEVELS, NO_PRIOR, is_scaled
-from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, NOISE_PYRAMID
-from distort_pipeline.progress import track
+from distort_pipeline.networks.predictor import COEFFICIENT_CURVES, NOISE_PYRAMID
+from distort_pipeline.process import track
 from distort_pipeline.records import TILE_ALIGN_PX, Images
 from distort_pipeline.training.crops import training_indices
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, SHRINKAGE_GAINS, explained_by, fit_best
@@ -31,7 +31,7 @@ MAX_WARMUP_STEPS = 500
 NOISE_CHANNELS = 3  # of a noise type: a channel for each colour, for independent colours
 
 
-def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | None) -> list[dict[str, Any]]:
+def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | None) -> list[Recipe]:
     """Return the recipes of the `levels` of `distortion`, weakest first.
 
     None stands for all levels of external pairs, otherwise for the store's first. PipelineError for a level not in the
@@ -39,8 +39,8 @@ def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | N
     """
     recipes = pairs.recipes(distortion)
     if levels is None:
-        return recipes if recipes[0]["external"] else recipes[:1]
-    by_level = {int(recipe["level"]): recipe for recipe in recipes}
+        return recipes if recipes[0].external else recipes[:1]
+    by_level = {recipe.level: recipe for recipe in recipes}
     for level in levels:
         if level not in by_level:
             available = ", ".join(map(str, sorted(by_level)))

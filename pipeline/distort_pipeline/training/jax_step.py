@@ -144,9 +144,6 @@ class JaxTrainer(GANTrainer):
             "discriminator_optimizer": self.discriminator_optimizer.variables,
         }
 
-    def _networks(self) -> dict[str, keras.Model]:
-        return {"generator": self.generator, "ema_generator": self.ema_generator, "discriminator": self.discriminator}
-
 
 def _split(network: keras.Model) -> tuple[list[Any], list[Any]]:
     return network.trainable_variables, network.non_trainable_variables

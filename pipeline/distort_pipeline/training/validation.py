@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.config import CALIBRATED
+from distort_pipeline.data.conditions import SEVERITY
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
-from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.data.pairs import PairStore, Recipe
+from distort_pipeline.data.severity_search import monotone
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
-from distort_pipeline.metrics.full_reference import gmsd, psnr, ssim
-from distort_pipeline.metrics.jsd_nss import jsd_bits
-from distort_pipeline.metrics.nss_features import product_histogram
-from distort_pipeline.metrics.severity_sweep import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
+from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB, gmsd, psnr, ssim
+from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.card import Figures, LearnedLevel, TrainingData
 from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significance, Significances, significance_of
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, spread_tiles
-from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
@@ -215,7 +216,7 @@ class Validator:
         seed: int,
     ) -> None:
         self._pairs, self._distortion, self._levels, self._predictor = pairs, distortion, levels, predictor
-        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] in levels]
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe.level in levels]
         self._severities = level_scale(recipes).severities
         self._count, self._seed, self._distortion_seed = count, seed, derive_seed(seed, distortion)
         self._training_tiles = list(self._tiles(-(-count // len(levels))))
@@ -232,7 +233,7 @@ class Validator:
 
     def final(self) -> tuple[list[Figures], list[ValidationHistograms]]:
         """Return figures and histograms of each level, on many tiles of each; of external pairs, statistics too."""
-        external = any(recipe["external"] for recipe in self._pairs.recipes(self._distortion))
+        external = any(recipe.external for recipe in self._pairs.recipes(self._distortion))
         results = []
         for _, tiles in self._tiles(FINAL_TILES * self._count):
             figures, histograms, _ = self._validated(tiles)
@@ -274,16 +275,16 @@ def mean_figures(figures: Sequence[Figures]) -> Figures:
 COLOURLESS = 1.0  # 8-bit levels, mean range of the channels: grey images after a codec stay below
 
 
-def learned_levels(recipes: Sequence[Mapping[str, Any]], figures: Sequence[Figures]) -> tuple[LearnedLevel, ...]:
+def learned_levels(recipes: Sequence[Recipe], figures: Sequence[Figures]) -> tuple[LearnedLevel, ...]:
     """Return the levels for the model card, weakest first."""
     levels = zip(recipes, level_scale(recipes).severities, figures, strict=True)
-    return tuple(LearnedLevel(r["level"], r["parameters"], severity, figure) for r, severity, figure in levels)
+    return tuple(LearnedLevel(r.level, r.parameters, severity, figure) for r, severity, figure in levels)
 
 
-def level_scale(recipes: Sequence[Mapping[str, Any]]) -> LevelScale:
+def level_scale(recipes: Sequence[Recipe]) -> LevelScale:
     """Return the levels of these `recipes`, weakest first, on the severity scale of their distortion."""
-    distortion, external = recipes[0]["distortion"], recipes[0]["external"]
-    levels = tuple(recipe["parameters"] for recipe in recipes)
+    distortion, external = recipes[0].distortion, recipes[0].external
+    levels = tuple(recipe.parameters for recipe in recipes)
     return LevelScale(distortion, levels, None if external else declared_scale(distortion))
 
 
@@ -291,10 +292,10 @@ def training_data(pairs: PairStore, distortion: str) -> TrainingData:
     """Return the description of the training pairs for the model card."""
     metadata = pairs.metadata
     return TrainingData(
-        pairs_digest=metadata["digest"],
-        manifest_digest=metadata["manifest_digest"],
-        train_tiles=metadata["counts"]["train_tiles"],
-        val_images=metadata["counts"]["val_images"],
+        pairs_digest=metadata.digest,
+        manifest_digest=metadata.manifest_digest,
+        train_tiles=metadata.counts.train_tiles,
+        val_images=metadata.counts.val_images,
         grey=is_grey(pairs, distortion),
     )
 

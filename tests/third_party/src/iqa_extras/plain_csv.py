@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.exports import ExportSource, Part
-from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports import ExportSource, Part, PngTree
 
 
 class PlainCsv(PngTree):
