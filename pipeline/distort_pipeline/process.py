@@ -21,12 +21,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
-
-if TYPE_CHECKING:
-    pass
 
 Item = TypeVar("Item")
 
