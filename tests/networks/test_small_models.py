@@ -27,7 +27,7 @@ from distort_pipeline.networks.jpeg_stage import (
 from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches, white_field
 from distort_pipeline.networks.saved import composed_arrays, composed_generator, composed_levels, levels_arrays
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import fit_signal_noise
+from distort_pipeline.networks.signal_noise import activity_fields, fit_signal_noise
 
 IMAGES, SIDE = 4, 256
 
@@ -130,6 +130,29 @@ def test_noise_has_the_strength_that_belongs_to_the_luminance() -> None:
     dark, bright = base.mean(-1) < 90, base.mean(-1) > 170
     assert drawn[dark].std() == pytest.approx((2 + 6 * base[dark].mean() / 255), rel=0.15)
     assert drawn[bright].std() == pytest.approx((2 + 6 * base[bright].mean() / 255), rel=0.15)
+
+
+def test_noise_in_patches_is_told_from_even_noise() -> None:
+    rng = np.random.default_rng(1)
+
+    def noisy(image: np.ndarray, number: int, strength: float) -> np.ndarray:
+        fields = activity_fields(number, 0, 0, *image.shape[:2])
+        activity = np.exp(strength * fields[..., 1:2] - strength**2)
+        return np.clip(image + 8 * activity * rng.standard_normal(image.shape), 0, 255).astype(np.uint8)
+
+    variances = []
+    for strength in (0.0, 0.35):
+        patches = _patches(lambda image, number, strength=strength: noisy(image, number, strength), finest=3)
+        variances.append(np.square(fit_signal_noise(patches, _bases(patches)).activity).sum(0))
+    assert variances[0].max() < 0.01
+    assert variances[1] == pytest.approx(0.35**2, rel=0.35)
+
+
+def test_fields_of_activity_belong_to_the_place_and_have_unit_variance() -> None:
+    whole = activity_fields(3, 0, 0, 300, 260)
+    assert np.allclose(activity_fields(3, 100, 50, 150, 140), whole[100:250, 50:190], atol=1e-5)
+    many = np.concatenate([activity_fields(seed, 0, 0, 256, 256).reshape(-1, 4) for seed in range(20)])
+    assert many.var(0) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(90, "4:2:0"), (75, "4:4:4"), (50, "4:2:0")])

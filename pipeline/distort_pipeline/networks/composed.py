@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, TilePosition, white_field
-from distort_pipeline.networks.signal_noise import REACH_PX, SignalNoise
+from distort_pipeline.networks.signal_noise import REACH_PX, SignalNoise, activity_fields
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image, Images
 
@@ -87,7 +87,8 @@ class ComposedGenerator:
         noise = np.zeros_like(base)
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
-            noise = self.noise.colour(base, white[..., :3], log_gain)
+            fields = activity_fields(seed, position.y, position.x, height, width)
+            noise = self.noise.colour(base, white[..., :3], log_gain, fields)
             latent[0] = log_gain
         free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
         return {"base": base, "noise": noise, "free": free, "latent": latent}

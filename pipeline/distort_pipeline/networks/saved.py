@@ -30,7 +30,6 @@ BODY = "body/"
 LINEAR: dict[str, Callable[..., Any]] = {
     kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters, Shrinkage)
 }
-AMPLITUDE_AXES = 4
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 
@@ -97,9 +96,11 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         linear.append(LINEAR[model["kind"]](**fields, **numbers))
     noise = jpeg = codec = body = None
     if "noise.kernels" in arrays:
+        if "noise.activity" not in arrays:
+            raise PipelineError(
+                "the model's noise is of an earlier version, without edges and activity; train it again"
+            )
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
-        if noise.amplitudes.ndim != AMPLITUDE_AXES:
-            raise PipelineError("the model's noise is of an earlier version, without edges; train it again")
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])

@@ -1,12 +1,14 @@
 """Signal-dependent noise: Gaussian, its strength and spectrum by local luminance and contrast, its gain per image.
 
-n_c(p) = gain · s_c(x_c(p)) · [A(p) R (h(p) * z)(p)]_c, with white z in three components. s_c is a channel's deviation
-at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. In (Y, Cb, Cr), A is
-diagonal: the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins, of edges apart, and
+n_c(p) = gain · s_c(x_c(p)) · [a(p) A(p) R (h(p) * z)(p)]_c, with white z in three components. s_c is a channel's
+deviation at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. In (Y, Cb, Cr), A
+is diagonal: the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins, of edges apart, and
 interpolated between them; Y goes by the contrast of luma, Cb and Cr by that of chroma. R is the root of the components'
 correlation, h are zero-phase kernels, roots of the spectra of whitened residuals, by component and class: the contrast
-bin, at edges the direction, since what a denoiser or an edge-aware interpolation leaves lies along edges. The gain is
-resampled from those of the training images: ISO, exposure, grain of a film stock.
+bin, at edges the direction, since what a denoiser or an edge-aware interpolation leaves lies along edges. a is the
+activity, a Gaussian scale mixture (Wainwright and Simoncelli 2000) whose logarithm is a sum of smooth fields: noise
+comes in patches, in a way that the image does not tell. The gain is resampled from those of the training images: ISO,
+exposure, grain of a film stock.
 
 Residuals are cut at CUT local deviations before anything is fitted: a few pixels that other models could not explain,
 mostly edges, must not make noise of all the others.
@@ -23,8 +25,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.optimize import nnls
 
-from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, white_field
 
 LUMAS = 8  # bins
 CONTRAST_QUANTILES = (0.1, 0.3, 0.55, 0.8, 0.93, 0.985)  # bins' centres; few pixels are edges, and edges differ most
@@ -47,6 +50,10 @@ PRIOR_PIXELS = 300  # that neighbouring bins are worth
 LEVELS = np.arange(256)
 KNOTS = np.linspace(0, 255, 17)  # levels at which each channel's deviation is fitted
 KNOT_PRIOR_PIXELS = 2000  # that the deviation of a channel's every level weighs at each knot
+OCTAVES_PX = (4, 8, 16, 32)  # spacings of the lattices under activity's fields
+ACTIVITY_LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # px, at which squares are correlated
+MOST_ACTIVITY = 0.2  # variance of its logarithm
+LEAST_SEEN = 0.1  # of an image's pixels, not clipped: others tell nothing of activity
 CLIPPED = 4  # levels from either end: residuals there are cut off, and nothing is fitted to them
 
 
@@ -63,18 +70,24 @@ class SignalNoise:
     kernels: NDArray[np.float32]  # (CLASSES, 3, K, K), of unit energy
     contrasts: NDArray[np.float32]  # (2, CONTRASTS), log deviations in levels, of luma and of chroma
     log_gains: NDArray[np.float32]  # (training images,)
+    activity: NDArray[np.float32]  # (OCTAVES, 3): deviations of the parts of its logarithm, of Y, Cb and Cr
     reach_px: ClassVar[int] = CONTRAST_WINDOW_PX // 2 + 1  # of the image; white noise is drawn as far as is needed
 
-    def draw(self, base: Levels, rng: np.random.Generator, log_gain: float) -> Levels:
-        """Return noise for `base` (H, W, 3) in levels, RGB."""
+    def draw(
+        self, base: Levels, rng: np.random.Generator, log_gain: float, fields: NDArray[np.float32] | None = None
+    ) -> Levels:
+        """Return noise for `base` (H, W, 3) in levels, RGB; its activity by `fields`, else by drawn ones."""
         height, width = base.shape[:2]
+        if fields is None:
+            fields = activity_fields(int(rng.integers(2**32)), 0, 0, height, width)
         white = rng.standard_normal((height + 2 * REACH_PX, width + 2 * REACH_PX, 3), dtype=np.float32)
-        return self.colour(base, white, log_gain)
+        return self.colour(base, white, log_gain, fields)
 
-    def colour(self, base: Levels, white: NDArray[np.float32], log_gain: float) -> Levels:
+    def colour(self, base: Levels, white: NDArray[np.float32], log_gain: float, fields: NDArray[np.float32]) -> Levels:
         """Return noise with the spectrum, covariance and strength that belong to `base` (H, W, 3).
 
-        `white` (H + 14, W + 14, 3) is white noise that reaches 7 px beyond it on every side.
+        `white` (H + 14, W + 14, 3) is white noise that reaches 7 px beyond it on every side, `fields` (H, W, OCTAVES)
+        are those of `activity_fields`.
         """
         height, width = base.shape[:2]
         surroundings = Surroundings.of(base, self.contrasts)
@@ -90,7 +103,8 @@ class SignalNoise:
                 if share.any():
                     filtered = irfft2(spectrum * kernel, shape)[inside]
                     components[..., c] += share * filtered  # of one z: amplitudes add up, not powers
-        ycc = surroundings.interpolate(self.amplitudes) * (components @ self.mixing.T)
+        activity = np.exp(fields @ self.activity - np.square(self.activity).sum(0))  # its mean square is 1
+        ycc = activity * surroundings.interpolate(self.amplitudes) * (components @ self.mixing.T)
         unit = ycc @ TO_RGB.T.astype(np.float32)
         return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
 
@@ -186,6 +200,32 @@ def edges(base: Levels) -> tuple[Levels, Levels]:
     return edge, edge * shares
 
 
+def activity_fields(seed: int, y: int, x: int, height: int, width: int) -> NDArray[np.float32]:
+    """Return independent smooth Gaussian fields of unit variance, (height, width, OCTAVES), one for each of OCTAVES_PX.
+
+    Rows begin at `y`, columns at `x` of the image: a part has the fields of its place in the whole.
+    """
+    fields = []
+    for number, spacing in enumerate(OCTAVES_PX):
+        (row, down), (column, across) = (_spline(*side, spacing) for side in ((y, height), (x, width)))
+        lattice_seed = seed * (len(OCTAVES_PX) + 1) + number + 1
+        lattice = white_field(lattice_seed, row, column, down.shape[1], across.shape[1], 1)[..., 0]
+        fields.append(down @ lattice @ across.T)
+    return np.stack(fields, axis=-1)
+
+
+def _spline(first: int, length: int, spacing: int) -> tuple[int, NDArray[np.float32]]:
+    """Return the first knot that pixels `first` to `first + length` lean on, and their weights (length, knots).
+
+    Of cubic B-splines, their squares in sum 1: independent knots of unit variance make pixels of unit variance.
+    """
+    positions = np.arange(first, first + length) / spacing
+    knot = int(np.floor(positions[0])) - 1
+    away = np.abs(positions[:, None] - np.arange(knot, int(np.floor(positions[-1])) + 3))
+    weights = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6)
+    return knot, (weights / np.sqrt(np.square(weights).sum(1, keepdims=True))).astype(np.float32)
+
+
 def deviation_at(base: Levels, deviations: NDArray[np.float32]) -> Levels:
     """Return each channel's deviation at its level in `base` (H, W, 3), linear between knots."""
     tables = np.stack([np.interp(LEVELS, KNOTS, deviation) for deviation in deviations], axis=-1).astype(np.float32)
@@ -214,6 +254,7 @@ def fit_signal_noise(
         kernels=np.zeros((CLASSES, 3, KERNEL_PX, KERNEL_PX), np.float32),
         contrasts=_contrasts(bases),
         log_gains=np.zeros(1, np.float32),
+        activity=np.zeros((len(OCTAVES_PX), 3), np.float32),
     )
     pixels = [(base, Surroundings.of(base, noise.contrasts)) for base in bases]
     true_powers, counts = _powers(noise, pixels, residuals)
@@ -221,13 +262,20 @@ def fit_signal_noise(
     noise = replace(noise, mixing=_correlation_root(noise, pixels, residuals))
     true_spectra = spectra = _spectra(noise, pixels, residuals)
     noise = replace(noise, kernels=_kernels(spectra))
+    steady = [p.distorted - residual for p, residual in zip(patches, residuals, strict=True)]
+
+    def drawn_residuals(turn: int) -> list[Levels]:
+        drawn = []
+        for number, (base, levels) in enumerate(zip(bases, steady, strict=True)):
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([turn, number])))
+            draw = noise.draw(base, rng, 0.0)
+            drawn.append(last_stage(levels + draw) - levels if last_stage is not None else draw)
+        return drawn
+
+    noise = replace(noise, activity=_activity(noise, pixels, residuals, drawn_residuals(CORRECTIONS)))
     if last_stage is not None:
-        steady = [p.distorted - residual for p, residual in zip(patches, residuals, strict=True)]
         for turn in range(CORRECTIONS):
-            drawn = []
-            for number, (base, levels) in enumerate(zip(bases, steady, strict=True)):
-                rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([turn, number])))
-                drawn.append(last_stage(levels + noise.draw(base, rng, 0.0)) - levels)
+            drawn = drawn_residuals(turn)
             ratio = true_powers / _powers(noise, pixels, drawn)[0]
             trust = counts / (counts + PRIOR_PIXELS)
             amplitudes = noise.amplitudes * np.clip(ratio, MOST_CORRECTION**-2, MOST_CORRECTION**2) ** (0.5 * trust)
@@ -340,6 +388,50 @@ def _spectra(noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]) ->
     power = np.fft.fft2(tapered).real  # of the even part: a field's correlation has no other
     power = np.maximum(power, LEAST_POWER * np.maximum(power.mean((-1, -2), keepdims=True), 1e-9))
     return np.asarray(power / power.mean((-1, -2), keepdims=True))
+
+
+def _activity(
+    noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels], drawn: Sequence[Levels]
+) -> NDArray[np.float32]:
+    """Return the deviations (OCTAVES, 3) with which squares of `drawn` correlate like those of true `residuals`.
+
+    `drawn` are without activity. It multiplies the product of two squares, on average, by exp(4 Σ deviation² ρ), with
+    ρ the correlation of an octave's field at their distance.
+    """
+    excess = np.log(_square_products(noise, pixels, residuals) / _square_products(noise, pixels, drawn)) / 4
+    rho = np.stack([_field_correlations(spacing) for spacing in OCTAVES_PX], axis=-1)  # (lags, OCTAVES)
+    variances = np.stack([nnls(rho, excess[:, c])[0] for c in range(3)], axis=-1)
+    variances *= np.minimum(MOST_ACTIVITY / np.maximum(variances.sum(0), 1e-9), 1)
+    return np.sqrt(variances).astype(np.float32)
+
+
+def _square_products(noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]) -> NDArray[np.float64]:
+    """Return the mean product of two squares of whitened residuals at each of ACTIVITY_LAGS, (lags, 3).
+
+    Of each image in units of its mean square, squared.
+    """
+    products = []
+    for (base, surroundings), residual in zip(pixels, residuals, strict=True):
+        seen = np.asarray(_unclipped(base).all(-1))
+        if seen.mean() < LEAST_SEEN or min(seen.shape) <= 2 * ACTIVITY_LAGS[-1]:
+            continue
+        squares = np.square(noise.whiten(base, residual, surroundings)) * seen[..., None]
+        power = squares[seen].mean(0)
+        rows = []
+        for lag in ACTIVITY_LAGS:
+            both = [(axis[lag:], axis[:-lag]) for axis in (squares, squares.swapaxes(0, 1))]
+            pairs = [np.count_nonzero(axis[lag:] & axis[:-lag]) for axis in (seen, seen.T)]
+            sums = [np.einsum("hwc,hwc->c", one, other, dtype=np.float64) for one, other in both]
+            rows.append(sum(sums) / max(sum(pairs), 1) / power**2)
+        products.append(rows)
+    return np.maximum(np.mean(products, axis=0), 1e-3) if products else np.ones((len(ACTIVITY_LAGS), 3))
+
+
+def _field_correlations(spacing: int) -> NDArray[np.float64]:
+    """Return the correlation of an octave's field at each of ACTIVITY_LAGS, over all places in its lattice."""
+    _, weights = _spline(0, spacing + ACTIVITY_LAGS[-1], spacing)
+    here = weights[:spacing]
+    return np.array([(here * weights[lag : lag + spacing]).sum(1).mean() for lag in ACTIVITY_LAGS])
 
 
 def _kernels(power: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ goes back to the best, and on at half the rate.
 
 Random aligned crops for the compact networks: the batch of a step, from the seed and the step alone.
 
-Noise is Gaussian: of two draws n1 and n2 made once for each patch, cos(a) n1 + sin(a) n2 is another draw with the same
-covariance for any angle, which costs a multiplication in place of a coloured filter bank a crop.
+Noise is Gaussian, given its activity: of two draws n1 and n2 made once for each patch, cos(a) n1 + sin(a) n2 is another
+draw with the same covariance for any angle, which costs a multiplication in place of a coloured filter bank a crop.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from distort_pipeline.networks.compact import (
 from distort_pipeline.networks.jpeg_stage import JpegStage, StraightThroughJpeg
 from distort_pipeline.networks.losses import power_mismatch
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
+from distort_pipeline.networks.signal_noise import activity_fields
 from distort_pipeline.process import prefetch
 from distort_pipeline.records import LEVELS_PER_UNIT, make_rng
 
@@ -77,7 +78,8 @@ class CompactCrops:
         for number, (patch, base) in enumerate(zip(self.patches, self.bases, strict=True)):
             gain = float(self._log_gains[patch.image % len(self._log_gains)])
             levels = base.astype(np.float32)
-            one, other = (generator.noise.draw(levels, make_rng(2 * number + n), gain) for n in range(2))
+            fields = activity_fields(number, 0, 0, *levels.shape[:2])  # of both draws: only they are Gaussian
+            one, other = (generator.noise.draw(levels, make_rng(2 * number + n), gain, fields) for n in range(2))
             self._draws.append((one.astype(np.float16), other.astype(np.float16)))
 
     def prefetch(self, first: int, last: int) -> Generator[CompactBatch, None, None]:
