@@ -136,9 +136,10 @@ def test_learning_from_pairs_takes_the_same_steps(folder):
     first, after, by_jax = (
         read_arrays(folder / f"{name}-compact.safetensors")[0] for name in ("first", "tensorflow", "jax")
     )
-    for name, weights in after.items():
-        change = np.linalg.norm(weights - first[name])
-        assert np.linalg.norm(by_jax[name] - weights) <= 0.4 * change + 1e-6, name  # coefficients round otherwise too
+    names = [name for name in after if name.startswith("network/")]
+    of_all = [np.concatenate([state[name].ravel() for name in names]) for state in (first, after, by_jax)]
+    change, difference = (np.linalg.norm(state - of_all[1]) for state in (of_all[0], of_all[2]))
+    assert difference <= 0.25 * change
 
 
 def test_tensorflow_is_not_imported_with_jax(folder):
