@@ -38,7 +38,7 @@ def curve(
     """Return (step, CPU seconds, share of the ℓ1 that `parts` leave on `held`) along one training of `steps`."""
     bases = bases_of(parts, fitted)
     rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(fitted, bases, strict=True)])))
-    settings = CompactSettings()
+    settings = CompactSettings(prepared=False)
     compact = CompactNetwork(settings, residual_scale=rms, jpeg=parts.jpeg)
     if body is not None:
         weights = read_arrays(body)[0]

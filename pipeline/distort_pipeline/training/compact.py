@@ -18,11 +18,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline import networks
+from distort_pipeline.models.store import read_arrays
 from distort_pipeline.networks.backend import backend_name, bfloat16_is_faster, keras, ops
 from distort_pipeline.networks.compact import (
     CompactSize,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 Inputs = dict[str, NDArray[np.generic]]
 BATCHES_AHEAD = 2
+# by `python -m studies.initialisation.prepare`: blurs, noise, curves, block transforms, composed; the residual is 0
+INITIALISATION = Path(networks.__file__).parent / "initialisation.safetensors"
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ class CompactSettings:
     informed: float = 0.5  # D's loss below which G may move at first
     lost: float = 0.688  # D's loss above which G is held
     warmup_steps: int = 100  # of D alone, at most
+    prepared: bool = True  # begin with weights that have seen many synthetic distortions
     seed: int = 0
 
 
@@ -167,7 +173,8 @@ class CompactNetwork:
         self.residual_scale = residual_scale  # levels, rms
         self.precision = "mixed_bfloat16" if bfloat16_is_faster() else "float32"
         self.network, self.averaged = new_body(precision=self.precision), new_body()
-        self._first = [np.array(variable) for variable in self.network.variables]
+        prepared = read_arrays(INITIALISATION)[0] if settings.prepared else {}
+        self._first = [prepared.get(variable.path, np.array(variable)) for variable in self.network.variables]
         self._jpeg = StraightThroughJpeg(jpeg) if jpeg else None
         self.restart()
 
