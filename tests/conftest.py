@@ -11,6 +11,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # studies/gpu/run.py has another default, for its machine
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in workers: on a busy machine its threads wait for each other
 
 from distort_pipeline.config import PairsConfig
