@@ -3,7 +3,7 @@
 python -m studies.initialisation.curve NAME FOLDER BODY [--pairs 4,8,16,40] [--steps 600]
 FOLDER holds learn/pristine and learn/distorted of NAME; every sixth pair is held out. One line of curve.csv beside
 this file for each count of pairs, start and step: the ℓ1 distance of held-out patches to the true ones, as a share of
-what the fitted parts leave. CPU time is that of the steps alone.
+what the fitted parts leave. CPU time is that of the steps and their crops.
 """
 
 from __future__ import annotations

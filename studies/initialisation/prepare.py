@@ -1,6 +1,6 @@
 """Trains the compact network on many synthetic distortions at once: one body, a head for each.
 
-python -m studies.initialisation.prepare PHOTOS OUT [--tasks 96] [--steps 8000]
+python -m studies.initialisation.prepare PHOTOS OUT [--tasks 96] [--steps 4000]
 PHOTOS is a folder of photographs; those listed in benchmarks/unknown/photos.csv are left out. OUT/body.safetensors
 holds the average of the body's weights, its head at zero. Interrupted, it goes on.
 """
@@ -92,7 +92,7 @@ class Crops:
         photo = self.photos[int(rng.integers(len(self.photos)))]
         y, x = (GRID_PX * int(rng.integers(0, (length - side) // GRID_PX + 1)) for length in photo.shape[:2])
         levels = photo[y : y + side, x : x + side].astype(np.float32)
-        if rng.uniform() < 0.5:
+        if rng.uniform() < 0.5:  # mirrored; the place in the grid stays, the place in the image is then another's
             levels = np.ascontiguousarray(levels[:, ::-1])
         return levels, (y + MARGIN_PX, x + MARGIN_PX), (photo.shape[0], photo.shape[1])
 
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--tasks", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=4000)
     options = parser.parse_args()
     photos = read_photos(options.photos)
     crops = Crops(photos, options.tasks, seed=0)
@@ -212,7 +212,8 @@ def main() -> None:
     train(trainer, crops, options.out, schedule, validate=lambda _: {})
     body = trainer.averaged.body
     weights = {v.path: np.zeros_like(v) if "head/" in v.path else np.array(v) for v in body.variables}
-    write_arrays(options.out / "body.safetensors", weights)
+    facts = {"photographs": len(photos), "distortions": options.tasks, "steps": options.steps}
+    write_arrays(options.out / "body.safetensors", weights, {name: str(value) for name, value in facts.items()})
 
 
 if __name__ == "__main__":

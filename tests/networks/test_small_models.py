@@ -18,8 +18,8 @@ from distort_pipeline.networks.filters import (
     to_linear,
 )
 from distort_pipeline.networks.jpeg_stage import (
+    DifferentiableJpeg,
     JpegStage,
-    StraightThroughJpeg,
     estimate_jpeg_stage,
     read_jpeg_stage,
     standard_tables,
@@ -27,7 +27,8 @@ from distort_pipeline.networks.jpeg_stage import (
 from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches, white_field
 from distort_pipeline.networks.saved import composed_arrays, composed_generator, composed_levels, levels_arrays
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import activity_fields, fit_signal_noise
+from distort_pipeline.networks.signal_noise import activity_fields
+from distort_pipeline.training.fit_signal_noise import fit_signal_noise
 
 IMAGES, SIDE = 4, 256
 
@@ -144,6 +145,10 @@ def test_noise_in_patches_is_told_from_even_noise() -> None:
     for strength in (0.0, 0.35):
         patches = _patches(lambda image, number, strength=strength: noisy(image, number, strength), finest=3)
         variances.append(np.square(fit_signal_noise(patches, _bases(patches)).activity).sum(0))
+    unchanged = PairPatch(patches[0].pristine, patches[0].pristine, len(patches), 0, 0, SIDE, SIDE)
+    patches.append(unchanged)  # decides nothing
+    with_it = np.square(fit_signal_noise(patches, _bases(patches)).activity).sum(0)
+    assert with_it == pytest.approx(variances[1], rel=0.1)
     assert variances[0].max() < 0.01
     assert variances[1] == pytest.approx(0.35**2, rel=0.35)
 
@@ -184,7 +189,7 @@ def test_the_straight_through_codec_is_the_real_one_and_passes_gradients() -> No
     image = _photographs()[0]
     levels = tf.Variable(image[None].astype(np.float32))
     with tf.GradientTape() as tape:
-        coded = StraightThroughJpeg(stage)(levels)
+        coded = DifferentiableJpeg(stage)(levels)
         total = tf.reduce_sum(coded)
     assert _rms(np.clip(np.rint(coded.numpy()[0]), 0, 255), stage.encode(image)) < 1.5  # 45 dB
     assert float(tf.reduce_mean(tape.gradient(total, levels))) == pytest.approx(1.0, abs=0.05)
@@ -192,7 +197,7 @@ def test_the_straight_through_codec_is_the_real_one_and_passes_gradients() -> No
 
 def test_what_the_codec_rounds_away_is_given_no_reason_to_grow() -> None:
     tf = pytest.importorskip("tensorflow")
-    coarse = StraightThroughJpeg(JpegStage(np.full((8, 8), 40), np.full((8, 8), 40), "4:4:4"))
+    coarse = DifferentiableJpeg(JpegStage(np.full((8, 8), 40), np.full((8, 8), 40), "4:4:4"))
     stripes = np.resize([1.0, -1.0], (32, 1))[None, :, None, :] * np.ones((1, 32, 32, 3), np.float32)
 
     def slope(amplitude: float) -> float:

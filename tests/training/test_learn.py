@@ -74,8 +74,18 @@ def test_the_mean_is_left_where_it_was_nearest_on_held_out_images(unlike, tmp_pa
     monkeypatch.setattr(learn_module.Stages, "l1", lambda *_: next(distances))
     settings = LearnSettings(minutes=None, mean_steps=2, adversarial_steps=0, crop_px=32, batch=1, validate_every=1)
     files = JpegStage(np.ones((8, 8), int), np.ones((8, 8), int), "4:4:4")
-    _, report = learn(dataclasses.replace(unlike, jpeg=files), settings, tmp_path, keep_anyway=True)
-    assert "mean, kept 1" in [row.stage for row in report.stages]
+    left, consider = {}, learn_module.Stages.consider
+
+    def considered(stages, name, generator, **options):
+        if generator.body is not None:
+            left[name] = {v.path: np.array(v) for v in generator.body.network.variables}
+        return consider(stages, name, generator, **options)
+
+    monkeypatch.setattr(learn_module.Stages, "consider", considered)
+    learn(dataclasses.replace(unlike, jpeg=files), settings, tmp_path, keep_anyway=True)
+    kept = loop.BestWeights(tmp_path / learn_module.STAGES / "mean")
+    assert kept.step() == 1
+    assert all(np.array_equal(left["mean, kept 1"][path], best) for path, best in kept.weights().items())
 
 
 def test_towards_the_mean_nothing_hides_behind_the_codec():
@@ -89,3 +99,36 @@ def test_towards_the_mean_nothing_hides_behind_the_codec():
     batch = CompactCrops([PairPatch(grey, grey, 0, 0, 0, 32, 32)], [grey], crop_px=32, batch=1, seed=0).at(0)
     assert np.ptp(np.asarray(network.generate(batch, stochastic=True))) < 0.01
     assert np.ptp(np.asarray(network.generate(batch, stochastic=False))) > 2
+
+
+def test_training_goes_back_to_the_best_and_ends_where_nothing_is_gained():
+    from distort_pipeline.training import compact
+
+    network = compact.CompactNetwork(compact.CompactSettings(), residual_scale=5.0, jpeg=None)
+    trainer = compact.AdversarialTrainer(network, compact.CompactSettings(), steps=100)
+    trainer.moving, returns = True, []
+    trainer.validated(1.0, lambda: pytest.fail("it is the best so far"))
+
+    def best():
+        returns.append(trainer.rate)
+        return [np.zeros_like(variable) for variable in network.averaged.variables]
+
+    while trainer.goes_on:
+        trainer.validated(2.0, best)
+        assert len(returns) < 5
+    assert returns == [1.0, 0.5]
+    assert not any(np.any(variable) for variable in network.network.variables)
+    other = compact.AdversarialTrainer(network, compact.CompactSettings(), steps=100)
+    other.restore(trainer.state())
+    assert not other.goes_on, "an ended training stays ended"
+
+
+def test_the_head_start_belongs_to_the_network_and_leaves_the_residual_at_0():
+    from distort_pipeline.models.store import read_arrays
+    from distort_pipeline.networks.compact import new_body
+    from distort_pipeline.training.compact import INITIALISATION
+
+    weights = read_arrays(INITIALISATION)[0]
+    assert {name: array.shape for name, array in weights.items()} == {v.path: v.shape for v in new_body().variables}
+    assert not weights["head/kernel"].any()
+    assert weights["fine_a/kernel"].any()

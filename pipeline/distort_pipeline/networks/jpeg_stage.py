@@ -2,7 +2,8 @@
 
 A JPEG file says its quantisation tables and subsampling. Where only pixels are left, the block coefficients say them:
 they gather at multiples of each table entry. Generating, libjpeg itself runs with those tables; in training
-`StraightThroughJpeg` computes the same with rounding whose gradient is that of the identity.
+`DifferentiableJpeg` computes the same: the gradient of rounding a coefficient is 12 r² at r from a whole number, and of
+rounding to 8 bits it is 1.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def _undo_fancy(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     return half
 
 
-class StraightThroughJpeg:
+class DifferentiableJpeg:
     """`JpegStage` as Keras operations, for training: levels (N, H, W, 3) to levels, sides multiples of 16."""
 
     def __init__(self, stage: JpegStage) -> None:

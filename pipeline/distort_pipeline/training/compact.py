@@ -35,7 +35,7 @@ from distort_pipeline.networks.compact import (
     new_body,
     position_maps,
 )
-from distort_pipeline.networks.jpeg_stage import JpegStage, StraightThroughJpeg
+from distort_pipeline.networks.jpeg_stage import DifferentiableJpeg, JpegStage
 from distort_pipeline.networks.losses import power_mismatch
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
 from distort_pipeline.networks.signal_noise import activity_fields
@@ -173,9 +173,11 @@ class CompactNetwork:
         self.residual_scale = residual_scale  # levels, rms
         self.precision = "mixed_bfloat16" if bfloat16_is_faster() else "float32"
         self.network, self.averaged = new_body(precision=self.precision), new_body()
-        prepared = read_arrays(INITIALISATION)[0] if settings.prepared else {}
-        self._first = [prepared.get(variable.path, np.array(variable)) for variable in self.network.variables]
-        self._jpeg = StraightThroughJpeg(jpeg) if jpeg else None
+        self._first = [np.array(variable) for variable in self.network.variables]
+        if settings.prepared:
+            prepared = read_arrays(INITIALISATION)[0]
+            self._first = [prepared[variable.path] for variable in self.network.variables]
+        self._jpeg = DifferentiableJpeg(jpeg) if jpeg else None
         self.restart()
 
     def restart(self, values: Any = None) -> None:
@@ -186,8 +188,8 @@ class CompactNetwork:
     def generate(self, batch: Mapping[str, Any], *, stochastic: bool) -> Any:
         """Return generated levels (N, H, W, 3) behind the codec; if not `stochastic`, before it and without noise.
 
-        Without noise, rounding hides coefficients below half a step, while its straight-through gradient lets them
-        grow: noise that is added later would bring out a pattern in all flat areas.
+        Without noise, rounding hides coefficients below half a step, and nothing would keep them small: noise that is
+        added later would bring out a pattern in all flat areas.
         """
         noise, free, latent = batch["noise"], batch["free"], batch["latent"]
         if not stochastic:
@@ -279,11 +281,13 @@ class AdversarialTrainer:
         self.loss = 0.97 * self.loss + 0.03 * float(figures["discriminator_loss"])
         return {**figures, "generator_moves": float(moves)}
 
-    def validated(self, score: float, best_weights: Any) -> bool:
-        """Take in a validation's score, go back to `best_weights()` after PATIENCE worse ones; return whether to go on.
+    @property
+    def goes_on(self) -> bool:
+        """Whether more steps may gain something."""
+        return self.rate >= LEAST_RATE
 
-        The lower the score, the better.
-        """
+    def validated(self, score: float, best_weights: Callable[[], Any]) -> None:
+        """Take in a validation's score, the lower the better; after PATIENCE worse ones go back to `best_weights()`."""
         if score < self.best:
             self.best, self.worse = score, 0
         elif self.moving:
@@ -291,7 +295,6 @@ class AdversarialTrainer:
         if self.worse == PATIENCE:
             self.network.restart(best_weights())
             self.rate, self.worse = self.rate / 2, 0
-        return self.rate >= LEAST_RATE
 
     def state(self) -> State:
         """Return the whole state for the next step."""

@@ -26,9 +26,10 @@ from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_f
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings
 from distort_pipeline.process import track
 from distort_pipeline.records import make_rng, to_uint8
+from distort_pipeline.training.fit_signal_noise import fit_signal_noise, whiten
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are
 PATCH_PX, CHOICE_PATCHES = 128, 4  # of each, anywhere in it, to fit to and to try on
@@ -250,7 +251,7 @@ def _log_gains(
         drawn = noise.draw(base, np.random.Generator(np.random.PCG64(patch.image)), 0.0)
         steady = patch.distorted - residual
         kinds = (residual, last_stage(steady + drawn) - steady, last_stage(steady) - steady)
-        powers[patch.image] += [np.square(noise.whiten(base, kind, surroundings)).mean() for kind in kinds]
+        powers[patch.image] += [np.square(whiten(noise, base, kind, surroundings)).mean() for kind in kinds]
     true, drawn_power, floor = powers.T
     ratio = np.maximum(true - floor, 1e-3 * true + 1e-9) / np.maximum(drawn_power - floor, 1e-3 * true + 1e-9)
     return np.clip(0.5 * np.log(ratio), *LOG_GAINS).astype(np.float32)

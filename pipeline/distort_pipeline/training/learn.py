@@ -4,9 +4,9 @@
     parts     tone, filters, shrinkage, before a JPEG    `compose_fit`         (seconds to a minute)
     codec     where the files carry none, behind the parts
     noise     signal-dependent, for what the parts leave `signal_noise`, calibrated to the true PSNR
-    mean      the compact network towards the mean       `compact_training`
+    mean      the compact network towards the mean       `compact`
     noise     anew, for what the mean leaves
-    adversary the network goes on against D              `compact_training`
+    adversary the network goes on against D              `compact`
 
 After each stage the generator with it is scored on held-out training images beside the best so far, and only a better
 one is kept. Which stage was kept, and every score, is in the `LearningReport`.
@@ -298,13 +298,10 @@ def _learn_adversarially(
         weights = best.weights()
         return [weights[variable.path] for variable in compact.averaged.variables]
 
-    goes_on = True
-
     def validate(step: int) -> dict[str, float]:
-        nonlocal goes_on
         scores = stages.scores(adversarial)
         best.offer(step, scores.score, lambda: {v.path: np.array(v) for v in compact.averaged.variables})
-        goes_on = trainer.validated(scores.score, best_weights)
+        trainer.validated(scores.score, best_weights)
         return dataclasses.asdict(scores)
 
     schedule = Schedule(
@@ -314,7 +311,7 @@ def _learn_adversarially(
         settings.validate_every,
         settings.loggers,
     )
-    train(trainer, crops, folder, schedule, validate=validate, goes_on=lambda: goes_on)
+    train(trainer, crops, folder, schedule, validate=validate, goes_on=lambda: trainer.goes_on)
     assign(compact.averaged, best_weights())
     return best.step()
 

@@ -121,6 +121,8 @@ def train(
     # figure → its sum since the last logged step, and the number of summed steps
     first, sums = _resume(trainer, checkpoints)
     log = open_log(folder / "live", first or -1, schedule.loggers)
+    if first and not goes_on():
+        return first
     if first == 0:
         log.log(0, validate(0))  # the initialization's score
     pending: list[Mapping[str, Any]] = []
