@@ -125,7 +125,7 @@ def _is_8bit(base: Levels) -> bool:
 
 CHANCE = float(np.log(2))  # the paired relativistic loss of a D that knows nothing
 PATIENCE = 4  # validations that are worse, before the network goes back
-LEAST_RATE = 0.4  # of the first learning rate: behind a second return nothing more was ever gained
+LEAST_RATE = 0.4  # of the first learning rate: a training ends as it goes back for the second time
 BETA_2 = 0.99
 State = dict[str, NDArray[Any]]
 

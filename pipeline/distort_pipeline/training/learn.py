@@ -256,8 +256,7 @@ def _learn_mean(
 ) -> int:
     """Train the network of `mean` towards the mean, leave it at its best on held-out patches, and return its step.
 
-    Few pairs are soon remembered: what later steps gain on these is lost on others. Checkpoints and curves go below
-    `folder`.
+    Where nothing is gained that is the beginning, a residual of 0. Checkpoints and curves go below `folder`.
     """
     from distort_pipeline.training.compact import MeanTrainer
     from distort_pipeline.training.loop import Schedule, train
