@@ -72,6 +72,67 @@ def _sepia(image: Image, rng: Draw) -> Image:
     return to_uint8((1 - share) * image + share * (image @ GREY)[..., None] * np.array([1.07, 0.92, 0.7]))
 
 
+def _jpeg_drawn(image: Image, rng: Draw) -> Image:
+    return _file(image, "JPEG", quality=int(rng.integers(12, 60)))
+
+
+def _defocus_drawn(image: Image, rng: Draw) -> Image:
+    return _noisy(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 3.0)), rng, 3)
+
+
+def _speckle(image: Image, rng: Draw) -> Image:
+    looks = rng.gamma(12.0, 1 / 12.0, image.shape[:2]).astype(np.float32)
+    return to_uint8(image * cv2.GaussianBlur(looks, (0, 0), 0.7)[..., None])
+
+
+def _row_noise(image: Image, rng: Draw) -> Image:
+    rows = 5 * rng.standard_normal((image.shape[0], 1, 3))
+    return _noisy(to_uint8(image + rows), rng, 4)
+
+
+def _video_tape(image: Image, rng: Draw) -> Image:
+    """Return `image` as from a tape: luma soft along the line, chroma softer and late, lines that jitter, streaky noise."""
+    ycc = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    luma = cv2.GaussianBlur(ycc[..., 0], (0, 0), sigmaX=1.5, sigmaY=0.1)
+    chroma = np.roll(cv2.GaussianBlur(ycc[..., 1:], (0, 0), sigmaX=5, sigmaY=0.6), 4, axis=1)
+    streaks = cv2.GaussianBlur(rng.standard_normal(luma.shape).astype(np.float32), (0, 0), sigmaX=2.5, sigmaY=0.1)
+    tape = np.dstack([luma + 14 * streaks, chroma])
+    columns, rows = np.meshgrid(np.arange(tape.shape[1], dtype=np.float32), np.arange(tape.shape[0], dtype=np.float32))
+    jitter = cv2.GaussianBlur(rng.standard_normal((tape.shape[0], 1)).astype(np.float32), (0, 0), 1.5)
+    moved = cv2.remap(tape, columns + 0.8 * jitter, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return cv2.cvtColor(to_uint8(moved), cv2.COLOR_YCrCb2RGB)
+
+
+def _equalised(image: Image, _: Draw) -> Image:
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(3.0, (8, 8)).apply(lab[..., 0])
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+def _ordered_dither(image: Image, _: Draw) -> Image:
+    matrix = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 0.5
+    height, width = image.shape[:2]
+    tiled = np.tile(matrix, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
+    return to_uint8(np.rint(image / 51 + tiled) * 51)
+
+
+def _night(image: Image, rng: Draw) -> Image:
+    """Return `image` underexposed, with shot and read noise, brightened, smoothed edge by edge, sharpened, as a JPEG."""
+    light = (image / 255.0) ** 2.2 * 0.12
+    noisy = np.clip(light + np.sqrt(4e-4 * light + 4e-6) * rng.standard_normal(image.shape), 0, None) / 0.12
+    bright = to_uint8(255 * np.clip(noisy, 0, 1) ** (1 / 2.2))
+    smooth = cv2.bilateralFilter(bright, 7, 30, 3)
+    sharp = to_uint8(smooth + 0.8 * (smooth.astype(np.float32) - cv2.GaussianBlur(smooth, (0, 0), 1.5)))
+    return _file(sharp, "JPEG", quality=80)
+
+
+def _shrunk_jpeg(image: Image, rng: Draw) -> Image:
+    height, width = image.shape[:2]
+    share = rng.uniform(0.4, 0.7)
+    small = cv2.resize(image, (int(width * share), int(height * share)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(_file(small, "JPEG", quality=40), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
 OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
     "jp2k": lambda x, _: _file(x, "JPEG2000", quality_mode="rates", quality_layers=[70], irreversible=True),
     "pixelated": lambda x, _: _rescaled(x, 4, cv2.INTER_AREA, cv2.INTER_NEAREST),
@@ -90,6 +151,15 @@ OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
     "twice_jpeg": lambda x, _: np.roll(
         _file(np.roll(_file(x, "JPEG", quality=25), 3, (0, 1)), "JPEG", quality=60), -3, (0, 1)
     ),
+    "jpeg_drawn": _jpeg_drawn,
+    "defocus_drawn": _defocus_drawn,
+    "speckle": _speckle,
+    "row_noise": _row_noise,
+    "video_tape": _video_tape,
+    "equalised": _equalised,
+    "ordered_dither": _ordered_dither,
+    "night": _night,
+    "shrunk_jpeg": _shrunk_jpeg,
 }
 
 
