@@ -91,7 +91,7 @@ def _row_noise(image: Image, rng: Draw) -> Image:
 
 
 def _video_tape(image: Image, rng: Draw) -> Image:
-    """Return `image` as from a tape: luma soft along the line, chroma softer and late, lines that jitter, streaky noise."""
+    """Return `image` as from a tape: soft along the line, colour softer and late, jittering lines, streaky noise."""
     ycc = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32)
     luma = cv2.GaussianBlur(ycc[..., 0], (0, 0), sigmaX=1.5, sigmaY=0.1)
     chroma = np.roll(cv2.GaussianBlur(ycc[..., 1:], (0, 0), sigmaX=5, sigmaY=0.6), 4, axis=1)
@@ -117,7 +117,7 @@ def _ordered_dither(image: Image, _: Draw) -> Image:
 
 
 def _night(image: Image, rng: Draw) -> Image:
-    """Return `image` underexposed, with shot and read noise, brightened, smoothed edge by edge, sharpened, as a JPEG."""
+    """Return `image` underexposed with shot and read noise, brightened, smoothed but at edges, sharpened, as a JPEG."""
     light = (image / 255.0) ** 2.2 * 0.12
     noisy = np.clip(light + np.sqrt(4e-4 * light + 4e-6) * rng.standard_normal(image.shape), 0, None) / 0.12
     bright = to_uint8(255 * np.clip(noisy, 0, 1) ** (1 / 2.2))

@@ -8,7 +8,7 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec, related_codecs
-from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
+from distort_pipeline.networks.colour import fit_colour_matrix, fit_phase_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor, DistortedImage, TileSource
 from distort_pipeline.networks.filters import (
     fit_field_filters,
@@ -17,6 +17,7 @@ from distort_pipeline.networks.filters import (
     to_display,
     to_linear,
 )
+from distort_pipeline.networks.impulses import find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import (
     DifferentiableJpeg,
     JpegStage,
@@ -27,7 +28,7 @@ from distort_pipeline.networks.jpeg_stage import (
 from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches, white_field
 from distort_pipeline.networks.saved import composed_arrays, composed_generator, composed_levels, levels_arrays
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import activity_fields
+from distort_pipeline.networks.signal_noise import Fields, activity_fields
 from distort_pipeline.training.fit_signal_noise import fit_signal_noise
 
 IMAGES, SIDE = 4, 256
@@ -151,6 +152,48 @@ def test_noise_in_patches_is_told_from_even_noise() -> None:
     assert with_it == pytest.approx(variances[1], rel=0.1)
     assert variances[0].max() < 0.01
     assert variances[1] == pytest.approx(0.35**2, rel=0.35)
+
+
+def test_rows_with_an_offset_of_their_own_are_told_from_pixel_noise() -> None:
+    rng = np.random.default_rng(1)
+
+    def noisy(image: np.ndarray, _: int, rows: float) -> np.ndarray:
+        offsets = rows * rng.standard_normal((len(image), 1, 3))
+        return np.clip(image + offsets + 4 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8)
+
+    for strength in (0.0, 5.0):
+        patches = _patches(lambda image, number, strength=strength: noisy(image, number, strength), finest=3)
+        noise = fit_signal_noise(patches, _bases(patches))
+        assert np.diag(noise.stripes[0]) == pytest.approx(strength, rel=0.2)
+        assert not noise.stripes[1].any()
+        grey = np.full((200, 300, 3), 128, np.float32)
+        drawn = noise.draw(grey, np.random.default_rng(2), 0.0, Fields.of(3, 0, 0, 200, 300))
+        assert drawn.mean(1).std() == pytest.approx(np.hypot(strength, 4 / 300**0.5), rel=0.25)
+        assert (drawn - drawn.mean(1, keepdims=True)).std() == pytest.approx(4, rel=0.15)
+
+
+def test_stripes_belong_to_the_place() -> None:
+    whole, part = Fields.of(3, 0, 0, 300, 260), Fields.of(3, 100, 50, 150, 140)
+    assert np.array_equal(part.rows, whole.rows[100:250])
+    assert np.array_equal(part.columns, whole.columns[50:190])
+    assert not np.array_equal(Fields.of(4, 0, 0, 300, 260).rows, whole.rows)
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_ordered_dithering_is_a_curve_for_each_phase(period: int) -> None:
+    thresholds = (np.arange(period**2).reshape(period, period) + 0.5) / period**2 - 0.5
+
+    def dithered(image: np.ndarray, _: int) -> np.ndarray:
+        tiled = np.tile(thresholds, (SIDE // period + 1, SIDE // period + 1))[:SIDE, :SIDE, None]
+        return np.clip(np.rint(image / 51 + tiled) * 51, 0, 255).astype(np.uint8)
+
+    patches = _patches(dithered, finest=3)
+    fitted = fit_phase_tone(patches, _bases(patches), period=period)
+    for patch in patches:
+        whole = fitted.distort(patch.pristine.astype(np.float32), 0)
+        assert np.mean(np.rint(whole) == patch.distorted) > 0.95
+        part = fitted.distort(patch.pristine[3:90, 5:80].astype(np.float32), 0, TilePosition(3, 5, SIDE, SIDE))
+        assert np.array_equal(part, whole[3:90, 5:80])
 
 
 def test_fields_of_activity_belong_to_the_place_and_have_unit_variance() -> None:
@@ -379,3 +422,44 @@ def test_a_model_of_a_video_codec_says_what_it_needs(monkeypatch) -> None:
     monkeypatch.setattr("distort_pipeline.networks.codec_bank.importlib.util.find_spec", lambda _: None)
     with pytest.raises(PipelineError, match=r"pip install '\.\[video\]'"):
         Codec("H.264", 30).encode(_photographs()[0], np.random.default_rng(0))
+
+
+def test_impulses_are_found_and_strike_as_often_as_they_did() -> None:
+    rng = np.random.default_rng(1)
+
+    def struck(image: np.ndarray, _: int) -> np.ndarray:
+        noisy = np.clip(image + 3 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8)
+        noisy[rng.random(image.shape[:2]) < 0.03] = [255, 0, 0]
+        return noisy
+
+    def noisy(image: np.ndarray, _: int) -> np.ndarray:
+        return np.clip(image + 18 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8)
+
+    patches = _patches(struck, finest=3)
+    impulses = find_impulses(patches)
+    assert impulses is not None
+    assert impulses.rate == pytest.approx(0.03, rel=0.15)
+    for patch, cleaned in zip(patches, without_impulses(patches), strict=True):
+        assert _rms(cleaned.distorted.astype(np.float32), patch.pristine) < 6
+    image = np.full((256, 300, 3), 120, np.uint8)
+    whole = impulses.strike(image, 5, TilePosition(0, 0, 256, 300))
+    assert np.mean((whole == [255, 0, 0]).all(-1)) == pytest.approx(0.03, rel=0.15)
+    part = impulses.strike(image[50:90, 20:200], 5, TilePosition(50, 20, 256, 300))
+    assert np.array_equal(part, whole[50:90, 20:200])
+    few = impulses.strike(image, 5, TilePosition(0, 0, 256, 300), share=0.25)
+    assert np.mean((few != image).any(-1)) == pytest.approx(0.0075, rel=0.3)
+    for change in (
+        noisy,
+        lambda image, _: cv2.GaussianBlur(image, (0, 0), 2),
+        lambda image, _: cv2.medianBlur(image, 5),
+    ):
+        assert find_impulses(_patches(change, finest=3)) is None
+
+
+@pytest.mark.parametrize("name", ["GIF", "GIF, dithered"])
+def test_palettes_are_codecs_of_as_many_colours_as_are_seen(name: str) -> None:
+    codec = Codec(name, 19)
+    rng = np.random.default_rng(0)
+    images = _photographs()[:3]
+    found = dict(related_codecs([(image, codec.encode(image, rng)) for image in images]))
+    assert found[codec] == 0

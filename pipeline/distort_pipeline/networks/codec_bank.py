@@ -29,7 +29,12 @@ TRIED_IMAGES = 3
 RELATED = 1.0  # squared error, in shares of the identity's, below which codecs of one strength are related
 PAN_FRAMES, PAN_PX = 4, 4.0  # frames before the image, and their most movement in each direction
 FRAMES_PER_SECOND = 25
-PILLOW = {"JPEG": (1, 95), "WEBP": (0, 100), "AVIF": (0, 100), "JPEG2000": (400, 4)}  # worst and best quality
+MOST_COLOURS = 256
+PALETTES = {"GIF": Image.Dither.NONE, "GIF, dithered": Image.Dither.FLOYDSTEINBERG}  # of an image's own colours
+PILLOW = {  # worst and best quality
+    **dict.fromkeys(PALETTES, (2, MOST_COLOURS)),
+    **{"JPEG": (1, 95), "WEBP": (0, 100), "AVIF": (0, 100), "JPEG2000": (400, 4)},
+}
 FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # Pillow's names of what may be missing
 
 
@@ -73,7 +78,7 @@ VIDEO = {
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec and its quality: Pillow's 0 to 100; or compression ratio, quantiser or rate factor, where less is better.
+    """A codec and its quality: Pillow's 0 to 100, or colours; ratio, quantiser or rate factor, where less is better.
 
     A `panned` frame follows others of a camera that pans at a speed drawn for the image, as frames of videos do.
     """
@@ -92,6 +97,8 @@ class Codec:
         if self.name in VIDEO:
             speed = rng.uniform(-PAN_PX, PAN_PX, 2) if self.panned else None
             return _last_frame(image, VIDEO[self.name], self.quality, speed)
+        if self.name in PALETTES:  # the file would lose no more
+            return np.asarray(Image.fromarray(image).quantize(self.quality, dither=PALETTES[self.name]).convert("RGB"))
         buffer = io.BytesIO()
         options: dict[str, Json] = {"quality": self.quality}
         if self.name == "AVIF":
@@ -105,7 +112,9 @@ class Codec:
 
 def available() -> list[Codec]:
     """Return the codecs that are installed here, each at its worst quality."""
-    stills = [Codec(name, ends[0]) for name, ends in PILLOW.items() if name == "JPEG" or features.check(FEATURES[name])]
+    stills = [
+        Codec(name, ends[0]) for name, ends in PILLOW.items() if name not in FEATURES or features.check(FEATURES[name])
+    ]
     video = [
         Codec(name, codec.coarsest, panned) for name, codec in VIDEO.items() if _has(codec) for panned in (False, True)
     ]
@@ -122,8 +131,14 @@ def related_codecs(pairs: Sequence[Pair]) -> Iterator[tuple[Codec, float]]:
     identity = float(np.mean([_mse(x, y) for x, y in few]))
     if identity == 0:
         return
+    colours = max(len(np.unique(y.reshape(-1, 3), axis=0)) for _, y in few)
     for family in available():
-        codec = _at_strength(family, few)
+        if family.name in PALETTES:
+            if colours > MOST_COLOURS:
+                continue
+            codec = replace(family, quality=max(colours, 2))
+        else:
+            codec = _at_strength(family, few)
         error = float(np.mean([_mse(_encoded(codec, x, n), y) for n, (x, y) in enumerate(few)]))
         if error < RELATED * identity:
             yield codec, error

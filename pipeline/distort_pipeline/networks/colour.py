@@ -1,15 +1,17 @@
-"""Colour: a monotone curve for each channel, or a matrix of all three, for all images or drawn per image.
+"""Colour: a monotone curve for each channel, or a matrix of all three, for all images, drawn per image or by phase.
 
 The curve is E[y | x] made monotone (isotonic regression), 256 values a channel. It is exact for gamma, contrast, casts
 by channel, clipping and banding; values that an image lacks are taken from the curve of all images, moved to meet its
-own. The matrix, with an offset, is what saturation, hue and another sensor's or screen's primaries do, on sRGB levels
-or on linear light: least squares over pixels that are not clipped.
+own. A curve for each phase of a pattern is exact for ordered dithering, halftone screens, scan lines and colour filter
+arrays. The matrix, with an offset, is what saturation, hue and another sensor's or screen's primaries do, on levels or
+on linear light: least squares over pixels that are not clipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import scipy  # its optimisers load at their first use, in a fit
@@ -63,7 +65,7 @@ def fit_colour_matrix(
 
 
 VALUES = np.arange(256)
-LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all images
+LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all images, where the rest is noise
 
 
 @dataclass(frozen=True)
@@ -87,27 +89,70 @@ class Tone:
 def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool) -> Tone:
     """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
     images = sorted({patch.image for patch in patches})
-    counts, sums = np.zeros((len(images), 3, 256)), np.zeros((len(images), 3, 256))
+    seen = np.zeros((len(images), 3, 3, 256))
     for patch, base in zip(patches, bases, strict=True):
-        row = images.index(patch.image)
-        for c in range(3):
-            positions = np.clip(np.rint(base[..., c]), 0, 255).astype(np.intp).ravel()
-            counts[row, c] += np.bincount(positions, minlength=256)
-            sums[row, c] += np.bincount(positions, patch.distorted[..., c].ravel(), minlength=256)
-    pooled = np.stack([_monotone(counts[:, c].sum(0), sums[:, c].sum(0), VALUES.astype(float)) for c in range(3)])
+        seen[images.index(patch.image)] += _moments(base, patch.distorted)
+    pooled = np.stack([_monotone(rows, VALUES.astype(float)) for rows in seen.sum(0)])
     if not per_image:
         return Tone(pooled[None].astype(np.float32))
-    curves = [[_monotone(counts[row, c], sums[row, c], pooled[c]) for c in range(3)] for row in range(len(images))]
+    curves = [[_monotone(rows[c], pooled[c]) for c in range(3)] for rows in seen]
     return Tone(np.array(curves, np.float32))
 
 
-def _monotone(
-    counts: NDArray[np.float64], sums: NDArray[np.float64], prior: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the rising curve (256,) of values seen `counts` times; rare values follow `prior` plus a smooth offset."""
+def _moments(base: Levels, distorted: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return for each channel and value of `base` the number, sum and sum of squares of `distorted`, (3, 3, 256)."""
+    values, targets = np.clip(np.rint(base), 0, 255).astype(np.intp), distorted.astype(np.float64)
+    seen = [
+        [np.bincount(values[..., c].ravel(), targets[..., c].ravel() ** power, minlength=256) for power in range(3)]
+        for c in range(3)
+    ]
+    return np.array(seen)
+
+
+@dataclass(frozen=True)
+class PhaseTone:
+    """Curves (period², 3, 256) in 8-bit levels, one for each phase of the image's rows and columns."""
+
+    curves: NDArray[np.float32]
+    sets: ClassVar[int] = 1
+
+    def distort(self, image: Levels, _: int, position: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) through its phases' curves; without `position` it begins at phase 0."""
+        values = np.empty_like(image, np.float32)
+        for curve, place in zip(self.curves, _places(round(len(self.curves) ** 0.5), position), strict=True):
+            for c in range(3):
+                values[(*place, c)] = np.interp(image[(*place, c)], VALUES, curve[c])
+        return values
+
+
+def fit_phase_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, period: int) -> PhaseTone:
+    """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
+    seen = np.zeros((period**2, 3, 3, 256))
+    for patch, base in zip(patches, bases, strict=True):
+        for phase, place in enumerate(_places(period, patch.position)):
+            seen[phase] += _moments(base[place], patch.distorted[place])
+    curves = [[_monotone(rows[c], VALUES.astype(float)) for c in range(3)] for rows in seen]
+    return PhaseTone(np.array(curves, np.float32))
+
+
+def _places(period: int, position: TilePosition | None) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of each phase in a part of an image."""
+    first = (position.y, position.x) if position else (0, 0)
+    rows, columns = ([slice((n - start) % period, None, period) for n in range(period)] for start in first)
+    return [(row, column) for row in rows for column in columns]
+
+
+def _monotone(moments: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rising curve (256,) of values seen with these `moments` (3, 256), see `_moments`.
+
+    Rare values follow `prior` plus a smooth offset, the more the more a value's targets scatter.
+    """
+    counts, sums, squares = moments
     seen = counts > 0
     if not seen.any():
         return prior
+    scatter = (squares - np.square(sums) / np.maximum(counts, 1)).sum() / counts.sum()  # levels²
+    leaning = LEAST_SEEN * min(scatter, 1.0)
     offset = np.where(seen, sums / np.maximum(counts, 1) - prior, 0)
     reach = np.exp(-np.abs(VALUES[:, None] - VALUES[None]) / 6.0) * np.minimum(counts, 1000)  # (256, 256)
     total = reach.sum(1)
@@ -116,6 +161,6 @@ def _monotone(
     near = np.flatnonzero(seen)
     for value in far:  # nothing near: the offset of the nearest value that was seen
         smooth[value] = offset[near[np.abs(near - value).argmin()]]
-    weight = counts / (counts + LEAST_SEEN)
+    weight = counts / np.maximum(counts + leaning, 1e-9)
     curve = prior + weight * offset + (1 - weight) * smooth
     return np.asarray(scipy.optimize.isotonic_regression(np.clip(curve, 0, 255), weights=np.maximum(counts, 0.1)).x)

@@ -1,7 +1,7 @@
-"""A generator composed of small models: tone, filters → network → noise → codec; any of them may be absent.
+"""A generator composed of small models: tone, filters → network → noise → impulses → codec; any of them may be absent.
 
     base  = filters(tone(x))                        fitted, for all images or with the parameters of a training image
-    y     = codec(base + body(base, x, n, z) + n)   n: signal-dependent noise, z: white noise and latents
+    y     = codec(impulses(base + body(base, x, n, z) + n))   n: signal-dependent noise, z: white noise and latents
 
 The codec is libjpeg with the distorted files' tables, or an installed one that predicts across blocks and is given the
 whole image (`codec_bank`).
@@ -27,14 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, TilePosition, white_field
-from distort_pipeline.networks.signal_noise import REACH_PX, SignalNoise, activity_fields
+from distort_pipeline.networks.signal_noise import REACH_PX, Fields, SignalNoise
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image, Images
 
 CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
 BLOCK_PX = 256  # sides of what is distorted at a time
+IMPULSES = 2**40  # added to a seed: where pixels are struck is independent of the noise
 EXACTLY = 1e-9  # positions nearer than this to a level's count as the level's
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Body = Callable[..., Levels]
@@ -48,6 +50,7 @@ class ComposedGenerator:
     linear: tuple[Any, ...] = ()  # of `colour` and `filters`
     body: Body | None = None
     noise: SignalNoise | None = None
+    impulses: Impulses | None = None
     jpeg: JpegStage | None = None
     codec: Codec | None = None  # of whole images, in place of `jpeg`
 
@@ -56,7 +59,8 @@ class ComposedGenerator:
         """Whether two seeds give two images."""
         per_image = any(model.sets > 1 for model in self.linear)
         panned = self.codec is not None and self.codec.panned
-        return self.noise is not None or self.body is not None or per_image or panned
+        drawn = (self.noise, self.body, self.impulses)
+        return any(part is not None for part in drawn) or per_image or panned
 
     @property
     def reach_px(self) -> int:
@@ -87,7 +91,7 @@ class ComposedGenerator:
         noise = np.zeros_like(base)
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
-            fields = activity_fields(seed, position.y, position.x, height, width)
+            fields = Fields.of(seed, position.y, position.x, height, width)
             noise = self.noise.colour(base, white[..., :3], log_gain, fields)
             latent[0] = log_gain
         free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
@@ -104,6 +108,8 @@ class ComposedGenerator:
         if self.body is not None:
             values = values + self.body(image=image, position=position, **drawn)
         pixels = _scaled(image, values, severity)
+        if self.impulses is not None:
+            pixels = self.impulses.strike(pixels, IMPULSES + seed, position, share=severity)
         return self.jpeg.encode(pixels) if self.jpeg is not None else pixels
 
     def encode(self, image: Pixels, severity: float, seed: int) -> Pixels:

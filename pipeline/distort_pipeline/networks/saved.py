@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import ColourMatrix, Tone
+from distort_pipeline.networks.colour import ColourMatrix, PhaseTone, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
+from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.shrinkage import Shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise
@@ -28,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 Descriptions = Sequence[Mapping[str, Any]]  # of each level, weakest first
 BODY = "body/"
 LINEAR: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters, Shrinkage)
+    kind.__name__: kind for kind in (Tone, PhaseTone, ColourMatrix, Filters, PhaseFilters, FieldFilters, Shrinkage)
 }
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
@@ -74,6 +75,9 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Jso
     if generator.noise is not None:
         for name in NOISE_FIELDS:
             arrays[f"noise.{name}"] = getattr(generator.noise, name)
+    if generator.impulses is not None:
+        arrays["impulses.values"] = generator.impulses.values
+        described["impulses"] = {"rate": generator.impulses.rate}
     if generator.jpeg is not None:
         arrays["jpeg.luma"], arrays["jpeg.chroma"] = (
             table.astype(np.int32) for table in (generator.jpeg.luma, generator.jpeg.chroma)
@@ -94,13 +98,15 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         fields = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         numbers = {key: value for key, value in model.items() if key != "kind"}
         linear.append(LINEAR[model["kind"]](**fields, **numbers))
-    noise = jpeg = codec = body = None
+    noise = impulses = jpeg = codec = body = None
     if "noise.kernels" in arrays:
-        if "noise.activity" not in arrays:
+        if "noise.stripes" not in arrays:
             raise PipelineError(
-                "the model's noise is of an earlier version, without edges and activity; train it again"
+                "the model's noise is of an earlier version, without edges, activity or stripes; train it again"
             )
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
+    if "impulses" in described:
+        impulses = Impulses(arrays["impulses.values"], described["impulses"]["rate"])
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
@@ -119,5 +125,6 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         linear=tuple(linear),
         body=body,
         noise=noise,
+        impulses=impulses,
         jpeg=jpeg,
     )

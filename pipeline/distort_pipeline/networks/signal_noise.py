@@ -37,6 +37,7 @@ KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slow
 LEVELS = np.arange(256)
 KNOTS = np.linspace(0, 255, 17)  # levels at which each channel's deviation is fitted
 OCTAVES_PX = (4, 8, 16, 32)  # spacings of the lattices under activity's fields
+FIELDS = 2 + len(OCTAVES_PX)  # of a seed
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,21 @@ class SignalNoise:
     contrasts: NDArray[np.float32]  # (2, CONTRASTS), log deviations in levels, of luma and of chroma
     log_gains: NDArray[np.float32]  # (training images,)
     activity: NDArray[np.float32]  # (OCTAVES, 3): deviations of the parts of its logarithm, of Y, Cb and Cr
+    stripes: NDArray[np.float32]  # (2, 3, 3): roots of the covariances of rows' and columns' offsets, RGB, in levels
     reach_px: ClassVar[int] = CONTRAST_WINDOW_PX // 2 + 1  # of the image; white noise is drawn as far as is needed
 
-    def draw(
-        self, base: Levels, rng: np.random.Generator, log_gain: float, fields: NDArray[np.float32] | None = None
-    ) -> Levels:
-        """Return noise for `base` (H, W, 3) in levels, RGB; its activity by `fields`, else by drawn ones."""
+    def draw(self, base: Levels, rng: np.random.Generator, log_gain: float, fields: Fields | None = None) -> Levels:
+        """Return noise for `base` (H, W, 3) in levels, RGB; its activity and stripes by `fields`, else drawn ones."""
         height, width = base.shape[:2]
         if fields is None:
-            fields = activity_fields(int(rng.integers(2**32)), 0, 0, height, width)
+            fields = Fields.of(int(rng.integers(2**32)), 0, 0, height, width)
         white = rng.standard_normal((height + 2 * REACH_PX, width + 2 * REACH_PX, 3), dtype=np.float32)
         return self.colour(base, white, log_gain, fields)
 
-    def colour(self, base: Levels, white: NDArray[np.float32], log_gain: float, fields: NDArray[np.float32]) -> Levels:
+    def colour(self, base: Levels, white: NDArray[np.float32], log_gain: float, fields: Fields) -> Levels:
         """Return noise with the spectrum, covariance and strength that belong to `base` (H, W, 3).
 
-        `white` (H + 14, W + 14, 3) is white noise that reaches 7 px beyond it on every side, `fields` (H, W, OCTAVES)
-        are those of `activity_fields`.
+        `white` (H + 14, W + 14, 3) is white noise that reaches 7 px beyond it on every side.
         """
         height, width = base.shape[:2]
         surroundings = Surroundings.of(base, self.contrasts)
@@ -83,10 +82,14 @@ class SignalNoise:
                 if share.any():
                     filtered = irfft2(spectrum * kernel, shape)[inside]
                     components[..., c] += share * filtered  # of one z: amplitudes add up, not powers
-        activity = np.exp(fields @ self.activity - np.square(self.activity).sum(0))  # its mean square is 1
+        activity = np.exp(fields.activity @ self.activity - np.square(self.activity).sum(0))  # its mean square is 1
         ycc = activity * surroundings.interpolate(self.amplitudes) * (components @ self.mixing.T)
         unit = ycc @ TO_RGB.T.astype(np.float32)
-        return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
+        noise = deviation_at(base, self.deviations) * unit
+        if self.stripes.any():
+            of_rows, of_columns = fields.rows @ self.stripes[0].T, fields.columns @ self.stripes[1].T
+            noise = noise + of_rows[:, None] + of_columns
+        return (np.exp(log_gain) * noise).astype(np.float32)
 
     def times(self, gains: NDArray[np.floating]) -> SignalNoise:
         """Return this noise with Y, Cb and Cr times `gains` (3,)."""
@@ -177,6 +180,23 @@ def edges(base: Levels) -> tuple[Levels, Levels]:
     return edge, edge * shares
 
 
+@dataclass(frozen=True)
+class Fields:
+    """What is drawn for an image as a whole, in a part of it: activity (H, W, OCTAVES), rows (H, 3), columns (W, 3)."""
+
+    activity: NDArray[np.float32]
+    rows: NDArray[np.float32]
+    columns: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, seed: int, y: int, x: int, height: int, width: int) -> Fields:
+        """Return those of the part that begins at row `y`, column `x`: a part has the fields of its place."""
+        lines = (FIELDS * seed, FIELDS * seed + 1)
+        rows = white_field(lines[0], y, 0, height, 1, 3)[:, 0]
+        columns = white_field(lines[1], 0, x, 1, width, 3)[0]
+        return cls(activity_fields(seed, y, x, height, width), rows, columns)
+
+
 def activity_fields(seed: int, y: int, x: int, height: int, width: int) -> NDArray[np.float32]:
     """Return independent smooth Gaussian fields of unit variance, (height, width, OCTAVES), one for each of OCTAVES_PX.
 
@@ -185,8 +205,7 @@ def activity_fields(seed: int, y: int, x: int, height: int, width: int) -> NDArr
     fields = []
     for number, spacing in enumerate(OCTAVES_PX):
         (row, down), (column, across) = (spline_weights(*side, spacing) for side in ((y, height), (x, width)))
-        lattice_seed = seed * (len(OCTAVES_PX) + 1) + number + 1
-        lattice = white_field(lattice_seed, row, column, down.shape[1], across.shape[1], 1)[..., 0]
+        lattice = white_field(FIELDS * seed + 2 + number, row, column, down.shape[1], across.shape[1], 1)[..., 0]
         fields.append(down @ lattice @ across.T)
     return np.stack(fields, axis=-1)
 

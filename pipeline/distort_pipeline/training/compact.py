@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ from distort_pipeline.networks.compact import (
 from distort_pipeline.networks.jpeg_stage import DifferentiableJpeg, JpegStage
 from distort_pipeline.networks.losses import power_mismatch
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
-from distort_pipeline.networks.signal_noise import activity_fields
+from distort_pipeline.networks.signal_noise import Fields
 from distort_pipeline.process import prefetch
 from distort_pipeline.records import LEVELS_PER_UNIT, make_rng
 
@@ -83,8 +83,9 @@ class CompactCrops:
         for number, (patch, base) in enumerate(zip(self.patches, self.bases, strict=True)):
             gain = float(self._log_gains[patch.image % len(self._log_gains)])
             levels = base.astype(np.float32)
-            fields = activity_fields(number, 0, 0, *levels.shape[:2])  # of both draws: only they are Gaussian
-            one, other = (generator.noise.draw(levels, make_rng(2 * number + n), gain, fields) for n in range(2))
+            fields = [Fields.of(2 * number + n, 0, 0, *levels.shape[:2]) for n in range(2)]
+            fields[1] = replace(fields[1], activity=fields[0].activity)  # of both draws: only they are Gaussian
+            one, other = (generator.noise.draw(levels, make_rng(2 * number + n), gain, fields[n]) for n in range(2))
             self._draws.append((one.astype(np.float16), other.astype(np.float16)))
 
     def prefetch(self, first: int, last: int) -> Generator[CompactBatch, None, None]:

@@ -20,7 +20,7 @@ from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
 from distort_pipeline.models.card import HeldOutScores
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
+from distort_pipeline.networks.colour import fit_colour_matrix, fit_phase_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
@@ -41,6 +41,7 @@ ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
 FIELD_RADII_PX = (3, 5)  # of kernels that vary with the position
+TONE_PERIODS_PX = (2, 3, 4, 8)  # of curves by phase
 BEHIND_ROUNDS = 2  # of fitting parts anew to what a codec behind them leaves
 CALIBRATION_PX, CALIBRATION_DRAWS = 256, 6  # of a patch; gains of images differ, and their mean has to be right
 MOST_IMAGES = 1_000_000
@@ -62,6 +63,9 @@ def _candidates() -> list[_Candidate]:
         _Candidate("tone", lambda p, b: fit_tone(p, b, per_image=False), False),
         _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
     ]
+    for period in TONE_PERIODS_PX:
+        name = f"tone by phase of {period} px"
+        candidates.append(_Candidate(name, partial(fit_phase_tone, period=period), False))
     for linear, light in ((False, "levels"), (True, "light")):
         for per_image in (False, True):
             name = f"colour matrix{' per image' if per_image else ''}, {light}"

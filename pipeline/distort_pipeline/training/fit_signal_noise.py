@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
 from distort_pipeline.networks.patches import TO_YCC, Levels, PairPatch
@@ -43,6 +44,8 @@ KNOT_PRIOR_PIXELS = 2000  # that the deviation of a channel's every level weighs
 ACTIVITY_LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # px, at which squares are correlated
 MOST_ACTIVITY = 0.2  # variance of its logarithm
 LEAST_SEEN = 0.1  # of an image's pixels, not clipped: others tell nothing of activity
+LINE_GAP_PX, NEAR_LINES = 16, (3, 4, 5, 6)  # between halves of lines; lines that are alike because the image is
+LEAST_STRIPES, MOST_SHOW_STRIPES = 0.01, 0.8  # of the residual's power; share of images that show as much
 CLIPPED = 4  # levels from either end: residuals there are cut off, and nothing is fitted to them
 
 
@@ -60,6 +63,7 @@ def fit_signal_noise(
     """
     if residuals is None:
         residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
+    stripes, residuals = without_stripes(bases, residuals)
     noise = SignalNoise(
         deviations=_deviations(bases, residuals),
         amplitudes=np.ones((2, LUMAS, CONTRASTS, 3), np.float32),
@@ -68,6 +72,7 @@ def fit_signal_noise(
         contrasts=_contrasts(bases),
         log_gains=np.zeros(1, np.float32),
         activity=np.zeros((len(OCTAVES_PX), 3), np.float32),
+        stripes=np.zeros((2, 3, 3), np.float32),  # until the rest is fitted
     )
     pixels = [(base, Surroundings.of(base, noise.contrasts)) for base in bases]
     true_powers, counts = _powers(noise, pixels, residuals)
@@ -95,13 +100,67 @@ def fit_signal_noise(
             change = np.clip(true_spectra / _spectra(noise, pixels, drawn), 1 / MOST_CORRECTION, MOST_CORRECTION)
             spectra = spectra * change
             noise = replace(noise, amplitudes=amplitudes.astype(np.float32), kernels=_kernels(spectra))
-    return noise
+    return replace(noise, stripes=stripes)
 
 
 def whiten(noise: SignalNoise, base: Levels, residual: Levels, surroundings: Surroundings) -> Levels:
     """Return `residual` (H, W, 3) in units of what the bins say, its components uncorrelated, not its pixels."""
     unit = _cut(_unit_ycc(base, residual, noise.deviations)) / surroundings.interpolate(noise.amplitudes)
     return np.asarray(unit @ np.linalg.inv(noise.mixing).T, np.float32)
+
+
+def without_stripes(bases: Sequence[Levels], residuals: Sequence[Levels]) -> tuple[NDArray[np.float32], list[Levels]]:
+    """Return the roots (2, 3, 3) of the covariances of rows' and columns' offsets, and `residuals` without these.
+
+    The mean residuals of a row's two halves have its offset in common, and what nearby rows have in common too, the
+    image's doing: that is taken off. Zeros where most images do not show offsets. An offset itself is estimated as a
+    random effect (Henderson's best linear unbiased prediction).
+    """
+    roots = []
+    for axis in range(2):
+        turned = [
+            (b, r) if axis == 0 else (b.swapaxes(0, 1), r.swapaxes(0, 1)) for b, r in zip(bases, residuals, strict=True)
+        ]
+        covariances = np.array([_line_covariance(_unclipped(base), residual) for base, residual in turned])
+        traces = np.trace(covariances, axis1=1, axis2=2)
+        powers = np.array([np.square(_cut(residual)).mean((0, 1)).sum() for _, residual in turned])
+        if np.mean(traces > LEAST_STRIPES * powers) < MOST_SHOW_STRIPES:
+            roots.append(np.zeros((3, 3), np.float32))
+            continue
+        covariance = np.median(covariances, axis=0)
+        values, vectors = np.linalg.eigh(covariance)
+        roots.append(((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T).astype(np.float32))
+        offsets = [_line_offsets(_unclipped(base), residual, covariance) for base, residual in turned]
+        residuals = [
+            residual - (of_lines[:, None] if axis == 0 else of_lines)
+            for residual, of_lines in zip(residuals, offsets, strict=True)
+        ]
+    return np.stack(roots), list(residuals)
+
+
+def _line_means(seen: NDArray[np.bool_], residual: Levels) -> NDArray[np.float64]:
+    """Return the mean of each row (H, 3) of `residual` (H, W, 3) where `seen`, of all three channels."""
+    weights = seen.all(-1)[..., None]
+    sums = (_cut(residual) * weights).sum(1, dtype=np.float64)
+    return np.asarray(sums / np.maximum(weights.sum(1), 1))
+
+
+def _line_covariance(seen: NDArray[np.bool_], residual: Levels) -> NDArray[np.float64]:
+    """Return the covariance (3, 3) of rows' offsets in one image."""
+    half = residual.shape[1] // 2 - LINE_GAP_PX // 2
+    left, right = (_line_means(seen[:, side], residual[:, side]) for side in (slice(half), slice(-half, None)))
+    nearby = [left[lag:].T @ right[:-lag] + left[:-lag].T @ right[lag:] for lag in NEAR_LINES]
+    apart = sum(nearby) / (2 * sum(len(left) - lag for lag in NEAR_LINES))
+    covariance = left.T @ right / len(left) - apart
+    return (covariance + covariance.T) / 2
+
+
+def _line_offsets(seen: NDArray[np.bool_], residual: Levels, covariance: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the offset of each row (H, 3), likeliest under `covariance`."""
+    means = _line_means(seen, residual)
+    rest = means - gaussian_filter1d(means, NEAR_LINES[-1], axis=0, mode="mirror")
+    spread = rest.T @ rest / len(rest) + 1e-6 * np.eye(3)
+    return np.asarray(rest @ np.linalg.solve(spread, covariance), np.float32)
 
 
 Pixels = Sequence[tuple[Levels, Surroundings]]

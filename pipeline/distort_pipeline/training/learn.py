@@ -3,6 +3,7 @@
     codec     one that is installed and looks alike      `codec_bank`, on whole images
     parts     tone, filters, shrinkage, before a JPEG    `compose_fit`         (seconds to a minute)
     codec     where the files carry none, behind the parts
+    impulses  pixels that are struck, found first: the rest is fitted without them
     noise     signal-dependent, for what the parts leave `signal_noise`, calibrated to the true PSNR
     mean      the compact network towards the mean       `compact`
     noise     anew, for what the mean leaves
@@ -30,6 +31,7 @@ from distort_pipeline.models.card import HeldOutScores, LearningReport, Learning
 from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, Pixels, related_codecs
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.impulses import find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
@@ -155,7 +157,7 @@ def learn(
         stages=tuple(stages.rows),
         kept=stages.name,
         better_than_identity=stages.score < identity,
-        parts=parts.parts if parts and stages.best.linear else (),
+        parts=parts.parts if parts and (stages.best.linear or stages.best.impulses) else (),
         noise=stages.best.noise is not None,
         mse=parts.mse if parts else None,
         identity_mse=parts.identity_mse if parts else None,
@@ -180,7 +182,14 @@ def _learn_parts(
     data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path
 ) -> tuple[PartsFit, int]:
     """Take fitted parts, noise, and the network into consideration; return the parts and the adversarial steps kept."""
+    impulses = find_impulses(data.fitted)
+    if impulses is not None:  # everything else is fitted to what they leave
+        _say(f"  impulses on {100 * impulses.rate:.2f} % of the pixels")
+        fitted, held = without_impulses(data.fitted), without_impulses(data.held)
+        data = dataclasses.replace(data, fitted=fitted, held=held)
     parts, fit = _remembered_parts(folder, lambda: fit_composed(data.fitted, jpeg))
+    if impulses is not None:
+        parts, fit = parts.with_parts(impulses=impulses), dataclasses.replace(fit, parts=(*fit.parts, "impulses"))
     stages.consider("parts", parts)
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
