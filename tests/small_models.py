@@ -90,7 +90,7 @@ def card_of(distortion, levels, network=None, weights=None, *, external=False, s
 
 def write_card(folder, card):
     """Write the card into a folder whose other files are complete."""
-    metadata = {**card.metadata(), "files": write_listing(folder), "config_hash": digest(card.distortion)}
+    metadata = {**card.metadata(), "files": write_listing(folder, {}), "config_hash": digest(card.distortion)}
     write_json(folder / "store.json", sealed(metadata))
 
 

@@ -12,14 +12,16 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from distort_pipeline.data.files import (
+    atomic_file,
     cannot_write,
+    check_free_space,
     is_litter,
     is_ours,
     is_sealed,
@@ -30,7 +32,7 @@ from distort_pipeline.data.files import (
     write_json,
     write_listing,
 )
-from distort_pipeline.data.leases import WRITTEN, Ledger, hold_lease
+from distort_pipeline.data.leases import Ledger, hold_lease
 from distort_pipeline.data.remote import is_remote, network_errors
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.process import sweep
@@ -135,25 +137,28 @@ def staging_folder(destination: Path, name: str) -> Path:
     return inside if is_inside else _beside(destination, f"{name}.building")
 
 
-def share_files(store: Path, work: Path, folders: Sequence[str]) -> None:
-    """Fill the folders of an unfinished store with the files of a finished one, the last folder last.
+def share_files(store: Path, work: Path, names: Iterable[str]) -> None:
+    """Fill an unfinished store with the named files of a finished one; those already there stay.
 
-    Files are hard links where the disk has them, as no step changes them; metadata of arrays are copies.
+    Files are hard links where the disk has them, as no step changes them; metadata of arrays, which grow, are copies.
     """
-    for folder in folders:
-        for path in sorted((store / folder).rglob("*")):
-            target = work / path.relative_to(store)
-            if path.is_dir() or target.exists():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                if path.name == METADATA:
-                    raise OSError(errno.EPERM, "arrays grow")
-                os.link(path.resolve(), target)
-            except OSError:  # also on a disk without hard links
-                partial = target.with_name(f"{target.name}.partial")
-                shutil.copyfile(path, partial)
-                partial.rename(target)
+    missing = [name for name in names if not (work / name).exists()]
+    copied = [name for name in missing if not _linked(store / name, work / name)]
+    check_free_space(work, sum((store / name).stat().st_size for name in copied))
+    for name in copied:
+        with atomic_file(work / name, flush=False) as partial:
+            shutil.copyfile(store / name, partial)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Make `target` a hard link, if it may be one; return whether it is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if source.name != METADATA:
+            os.link(source.resolve(), target)
+    except OSError:  # a disk without hard links, or a file on another disk
+        return False
+    return source.name != METADATA
 
 
 def restore_replaced(out: Path) -> None:
@@ -230,10 +235,6 @@ class StagedStore:
     def work(self) -> Path:
         """The staging folder."""
         return self.out if self._is_remote else staging_folder(self.destination, self.config_hash[:16])
-
-    @property
-    def _transient(self) -> tuple[str, ...]:
-        return (*self.staging_dir, WRITTEN)
 
     @property
     def _lease(self) -> Path:
@@ -330,10 +331,11 @@ class StagedStore:
         The digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        listing = {"files": write_listing(self.work, (*self._transient, NOTE))}
+        known = {name: sha for _, name, sha in Ledger(self.work).every_file()}
+        listing = {"files": write_listing(self.work, known, without=(*self.staging_dir, NOTE))}
         write_json(self.work / "store.json", sealed({**metadata, **listing, "config_hash": self.config_hash}))
         if self._is_remote:
-            for path in (path for folder in self._transient for path in (self.out / folder).rglob("*")):
+            for path in (path for folder in self.staging_dir for path in (self.out / folder).rglob("*")):
                 path.unlink(missing_ok=True)
             (self.out / NOTE).unlink(missing_ok=True)
         else:
@@ -344,7 +346,7 @@ class StagedStore:
         return is_sealed(metadata) and metadata.get("config_hash") == self.config_hash
 
     def _move_in(self) -> None:
-        for folder in self._transient:  # needed until here: a kill before this line loses no work
+        for folder in self.staging_dir:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
             if self.replaced is not None:

@@ -238,15 +238,17 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+def write_listing(folder: Path, known: Mapping[str, str], *, without: Sequence[str] = ()) -> dict[str, str]:
     """Write the SHA-256 of every file in `folder` to files.json, and return {"files.json": its SHA-256}.
+
+    `known` are the digests of files from when they were written; the others are read.
 
     Omitted are store.json (written later), run.json (different in each run), labels (added afterwards), litter and the
     folders `without`.
     """
     names = store_files(folder, without)
     with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib releases the GIL
-        digests = list(pool.map(file_digest, (folder / name for name in names)))
+        digests = list(pool.map(lambda name: known.get(name) or file_digest(folder / name), names))
     write_json(folder / LISTING, dict(zip(names, digests, strict=True)))
     return {LISTING: file_digest(folder / LISTING)}
 

@@ -14,18 +14,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
 from distort_pipeline.data.arrays import ARROW, read_records, write_table
 from distort_pipeline.data.corpora import CorpusStore
 from distort_pipeline.data.files import read_metadata
-from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.data.lists import Row, csv_table, list_text
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import label_column
-from distort_pipeline.records import digest, digest_rows
+from distort_pipeline.records import digest_rows
 
 RATING, CHOICE = "rating", "choice"  # kinds of ratings
 RATING_COLUMNS = ("sample", "score")
@@ -216,8 +216,7 @@ def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any
     """Write the values of one batch, then the ledger entry."""
     path = value_path(folder, batch)
     write_table(path, values, kind)
-    fields = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
-    Ledger(folder).note(batch, cast(LedgerEntry, {**fields, "digest": digest(fields)}), [path])
+    Ledger(folder).note(batch, {"samples": len(values), "values": digest_rows(values)}, [path])
 
 
 def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,7 +236,6 @@ def write_batch(
     report.save(report_path)
     write_bytes(png_path, png)
     fields = {
-        "shard": name,
         "samples": len(records),
         "pixels": pixels_digest,
         "records": digest_rows(records),
@@ -246,11 +243,8 @@ def write_batch(
         **({"truth": truth.digest} if truth.file else {}),
         "accepted": report.accepted,
     }
-    # the side-by-side depends on the fonts of the machine: outside the digest, with a digest of its own
-    sha = hashlib.sha256(png).hexdigest()
-    entry = cast(LedgerEntry, {**fields, "digest": digest(fields), "side_by_side": sha})
     files = [*pixel_files, table, report_path, png_path, *([truth.file] if truth.file else [])]
-    Ledger(pixels.work).note(name, entry, files)
+    entry = Ledger(pixels.work).note(name, fields, files)
     trim_heap()
     return entry
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.files import check_free_space, write_json
-from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger, file_digests
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
@@ -83,7 +82,7 @@ def run(
         files = exporter.finish(source, parts, work)
         files += write_documents(exporter, source, parts, work, config.format, date=config.date)
         names = [part.batch for part in parts]
-        _note_tables(ledger, files, work, names)
+        _note_tables(ledger, files, names)
         entries = ledger.entries([*names, TABLES])
         counts = {
             "samples": sum(part.samples for part in parts),
@@ -144,7 +143,7 @@ def write_part(task: PartTask) -> str:
     exporter = EXPORTS.get(task.format)()
     source = ExportSource(task.corpus, task.label, labels=task.labels, **task.truth)
     files = exporter.write_part(source, task.part, task.work)
-    _note(Ledger(task.work), task.part.batch, _digests(files, task.work), files)
+    Ledger(task.work).note(task.part.batch, {"files": file_digests(task.work, files)})
     return task.part.batch
 
 
@@ -198,26 +197,12 @@ def _flagged(source: ExportSource, columns: Mapping[str, NDArray[Any]]) -> NDArr
     return np.array([f"{condition}-{batch:05d}" in source.flagged for condition, batch in batches], bool)
 
 
-def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
-    """Return path → SHA-256 of the bytes of each file."""
-    digests = {}
-    for path in files:
-        with path.open("rb") as file:
-            digests[path.relative_to(work).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def _note(ledger: Ledger, name: str, digests: Mapping[str, str], files: Sequence[Path] = ()) -> None:
-    fields = {"shard": name, "files": dict(digests)}
-    ledger.note(name, cast(LedgerEntry, {**fields, "digest": digest(fields)}), files)
-
-
-def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Sequence[str]) -> None:
+def _note_tables(ledger: Ledger, files: Sequence[Path], names: Sequence[str]) -> None:
     """Write the checksums of all files, and the entry of the ledger for the files of all parts."""
-    tables = _digests(files, work)
+    tables = file_digests(ledger.work, files)
     parts = {path: sha for entry in ledger.entries(names) for path, sha in entry["files"].items()}
-    checksums = write_checksums(work, {**parts, **tables})
-    _note(ledger, TABLES, {**tables, **_digests([checksums], work)})
+    checksums = write_checksums(ledger.work, {**parts, **tables})
+    ledger.note(TABLES, {"files": {**tables, **file_digests(ledger.work, [checksums])}})
 
 
 @dataclass(frozen=True, kw_only=True)

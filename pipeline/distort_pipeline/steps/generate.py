@@ -18,7 +18,7 @@ from distort_pipeline.data.arrays import PIXELS
 from distort_pipeline.data.builds import LABELS, StagedStore, require_destination, restore_replaced, share_files
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, CorpusSettings, describe_corpus
 from distort_pipeline.data.corpus_pixels import create_arrays
-from distort_pipeline.data.files import check_free_space, to_json, write_json
+from distort_pipeline.data.files import check_free_space, read_listing, to_json, write_json
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
@@ -75,7 +75,7 @@ def run(
         )
     with build.writing() as work:
         if grows:
-            share_files(out, work, [*SHARED, PIXELS, "ledger"])
+            share_files(out, work, [name for name in read_listing(out) if name.startswith(SHARED)])
         check_free_space(out, _bytes_needed(corpus.plan, Ledger(work), config.samples_per_shard))
         create_arrays(
             work,
@@ -154,7 +154,7 @@ def estimate(
     )
 
 
-SHARED = ("records", "reports", "truth")  # folders with a file of each shard
+SHARED = ("records/", "reports/", "truth/", f"{PIXELS}/", "ledger/")  # of the shards
 
 
 def finished_settings(out: Path) -> CorpusSettings | None:

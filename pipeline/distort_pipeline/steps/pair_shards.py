@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from distort_pipeline.data.arrays import (
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
 from distort_pipeline.data.files import write_bytes
-from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.data.pairs import Recipe, val_name
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply, unsuitable
@@ -41,7 +41,6 @@ from distort_pipeline.records import (
     Tile,
     canonical,
     derive_seed,
-    digest,
     digest_rows,
     make_rng,
     sample_seed,
@@ -188,18 +187,6 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class ShardEntry:
-    """A finished shard in the ledger of a pair store."""
-
-    shard: str
-    pairs: int
-    tiles: int
-    arrays: Mapping[str, str]  # column → digest of its pixels
-    records: str  # digest
-    missing: tuple[Missing, ...]
-
-
-@dataclass(frozen=True)
 class Distorted:
     """A distorted image, the facts of its distortion, and the seed."""
 
@@ -265,9 +252,14 @@ def make_shard(task: ShardTask) -> str:
         files.append(task.work / THUMBNAILS / f"{shard.name}.npz")
         write_bytes(files[-1], file.getvalue())
     tiles = sum(len(placed.tiles) for placed in shard.images)
-    fields = asdict(ShardEntry(shard.name, len(records), tiles, digests, digest_rows(records), tuple(missing)))
-    entry = cast(LedgerEntry, {**fields, "digest": digest(fields)})
-    Ledger(task.work).note(shard.name, entry, files)
+    fields = {
+        "pairs": len(records),
+        "tiles": tiles,
+        "arrays": digests,
+        "records": digest_rows(records),
+        "missing": [asdict(absent) for absent in missing],
+    }
+    Ledger(task.work).note(shard.name, fields, files)
     return shard.name
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ from distort_pipeline.records import (
     TileRecord,
     canonical,
     derive_seed,
-    digest,
     digest_rows,
     make_rng,
     sample_seed,
@@ -167,15 +166,12 @@ def make_tile_shard(task: TileTask) -> LedgerEntry:
         truth["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
     truth_file = write_truth_arrays(task.work, task.name, truth)
     fields = {
-        "shard": task.name,
         "tiles": len(records),
         "pixels": pixels_digest,
         "records": digest_rows(records),
         "truth": arrays_digest(truth),
     }
-    entry = cast(LedgerEntry, {**fields, "digest": digest(fields)})
-    Ledger(task.work).note(task.name, entry, [*pixel_files, table, truth_file])
-    return entry
+    return Ledger(task.work).note(task.name, fields, [*pixel_files, table, truth_file])
 
 
 def _shared_images(
