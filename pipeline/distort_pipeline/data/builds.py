@@ -27,6 +27,7 @@ from distort_pipeline.data.files import (
     is_sealed,
     is_unfinished,
     read_json,
+    read_listing,
     sealed,
     stored_metadata,
     write_json,
@@ -224,7 +225,7 @@ class StagedStore:
     out: Path  # as typed
     config_hash: str  # digest of all settings and inputs that decide the store's bytes
     staging_dir: tuple[str, ...] = ()  # folders needed only until the store is finished
-    replaced: str | None = None  # digest of the settings of a finished store at `out` that this one takes the place of
+    replaced: str | None = None  # config hash of a finished store at `out` that this one extends, with all its files
 
     @cached_property
     def destination(self) -> Path:
@@ -303,6 +304,8 @@ class StagedStore:
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
+            if self.replaced is not None:
+                share_files(self.destination, work, read_listing(self.destination))
             if damaged := Ledger(work).discard_damaged():
                 print(f"{damaged} damaged shards are made again; was there a power cut?", file=sys.stderr)
             try:
@@ -325,11 +328,17 @@ class StagedStore:
             raise PipelineError(f"cannot write in {self.work.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, metadata: Mapping[str, Json]) -> None:
+    def require_space(self, needed_bytes: int) -> None:
+        """Raise PipelineError unless the disk has `needed_bytes` free."""
+        check_free_space(self.out, needed_bytes)
+
+    def publish(self, metadata: Mapping[str, Json], run: Mapping[str, Json] | None = None) -> None:
         """Write the metadata and move the finished staging folder to `out`, without partial files of killed writers.
 
-        The digests of all files are kept for `verify`.
+        The digests of all files are kept for `verify`; facts of this `run`, such as its time, in run.json are in none.
         """
+        if run is not None:
+            write_json(self.work / "run.json", run)
         _delete_partial(self.work)
         known = {name: sha for _, name, sha in Ledger(self.work).every_file()}
         listing = {"files": write_listing(self.work, known, without=(*self.staging_dir, NOTE))}

@@ -21,7 +21,7 @@ import pyarrow as pa
 from distort_pipeline.data.arrays import ARROW, read_records, write_table
 from distort_pipeline.data.corpora import CorpusStore
 from distort_pipeline.data.files import read_metadata
-from distort_pipeline.data.leases import Ledger
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.lists import Row, csv_table, list_text
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import label_column
@@ -212,11 +212,11 @@ def value_path(folder: Path, batch: str) -> Path:
     return folder / "values" / f"{batch}.parquet"
 
 
-def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> None:
-    """Write the values of one batch, then the ledger entry."""
+def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> LedgerEntry:
+    """Write the values of one batch, then the ledger entry; return the entry."""
     path = value_path(folder, batch)
     write_table(path, values, kind)
-    Ledger(folder).note(batch, {"samples": len(values), "values": digest_rows(values)}, [path])
+    return Ledger(folder).note(batch, {"samples": len(values), "values": digest_rows(values)}, [path])
 
 
 def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:

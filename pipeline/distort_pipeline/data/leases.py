@@ -17,12 +17,12 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Required, TypedDict, cast
+from typing import Required, TypedDict, TypeVar, cast
 
 from distort_pipeline.data.files import (
     file_digest,
@@ -36,7 +36,11 @@ from distort_pipeline.data.files import (
 )
 from distort_pipeline.data.remote import RemotePath, is_remote
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.process import track
 from distort_pipeline.records import digest
+
+Task = TypeVar("Task")
 
 BEAT_SECONDS = 5.0
 EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store may delay some
@@ -247,6 +251,28 @@ class Ledger:
         entry = cast(LedgerEntry, {"files": digests, **fields, "digest": digest(fields)})
         write_parts(self.folder / f"{name}.json", (json_bytes(entry),), flush=False)
         return entry
+
+    def run_unfinished(
+        self,
+        function: Callable[[Task], LedgerEntry],
+        tasks: Mapping[str, Task],
+        workers: Workers,
+        *,
+        label: str,
+        unit: str,
+        sizes: Mapping[str, int] | None = None,
+    ) -> Iterator[LedgerEntry]:
+        """Run those of the named `tasks` that are not finished, and yield the entry of each.
+
+        `sizes` are of the tasks in units, for the progress line; default: 1 each.
+        """
+        of = sizes or dict.fromkeys(tasks, 1)
+        finished = self.finished(tasks)
+        results = run_tasks(function, [task for name, task in tasks.items() if name not in finished], workers)
+        done = sum(of[name] for name in finished)
+        return track(
+            results, total=sum(of.values()), label=label, unit=unit, done=done, size=lambda entry: of[entry["shard"]]
+        )
 
     def discard_damaged(self) -> int:
         """Delete the entries of shards whose files are not as written, as after a power cut; return their number."""

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import check_free_space, write_json
-from distort_pipeline.data.leases import Ledger, file_digests
+from distort_pipeline.data.leases import Ledger, LedgerEntry, file_digests
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.execution import Workers
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score, ShardFormat
 from distort_pipeline.exports.croissant import write_checksums, write_documents
 from distort_pipeline.exports.source import StudySettings, matching, plan_parts
-from distort_pipeline.process import track
 from distort_pipeline.records import Json, Report, digest, package_versions, row
 
 TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
@@ -74,10 +72,10 @@ def run(
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
         unfinished = [part for part in parts if part.batch not in finished]
-        check_free_space(out, _bytes_needed(source, unfinished, per_sample=isinstance(exporter, ShardFormat)))
-        tasks = [PartTask(corpus, work, config.format, config.label, labels, truth, part) for part in unfinished]
-        results = run_tasks(write_part, tasks, workers or Workers(config.workers))
-        for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
+        build.require_space(_bytes_needed(source, unfinished, per_sample=isinstance(exporter, ShardFormat)))
+        tasks = {part.batch: PartTask(corpus, work, config.format, config.label, labels, truth, part) for part in parts}
+        workers = workers or Workers(config.workers)
+        for _ in ledger.run_unfinished(write_part, tasks, workers, label="export", unit="batches"):
             pass
         files = exporter.finish(source, parts, work)
         files += write_documents(exporter, source, parts, work, config.format, date=config.date)
@@ -98,8 +96,8 @@ def run(
             manifest_digest=source.corpus.metadata.manifest_digest,
             packages=package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
         )
-        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(unfinished)})
-        build.publish(row(metadata))
+        seconds = round(time.monotonic() - started, 3)
+        build.publish(row(metadata), run={"seconds": seconds, "made_now": len(unfinished)})
     summary = f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"
     return Report("export", counts, (summary, *remarks, f"export: {out}"))
 
@@ -138,13 +136,12 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     return plan_parts(columns, conditions, selected, config.limit), LeftOut(int(flagged.sum()), without_score)
 
 
-def write_part(task: PartTask) -> str:
-    """Write one part, then the entry of the ledger. Return its name."""
+def write_part(task: PartTask) -> LedgerEntry:
+    """Write one part, then the entry of the ledger. Return the entry."""
     exporter = EXPORTS.get(task.format)()
     source = ExportSource(task.corpus, task.label, labels=task.labels, **task.truth)
     files = exporter.write_part(source, task.part, task.work)
-    Ledger(task.work).note(task.part.batch, {"files": file_digests(task.work, files)})
-    return task.part.batch
+    return Ledger(task.work).note(task.part.batch, {"files": file_digests(task.work, files)})
 
 
 def _require_scale(form: str, scale: tuple[float, float] | None, score: Score) -> None:

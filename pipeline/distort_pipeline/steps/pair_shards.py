@@ -27,7 +27,7 @@ from distort_pipeline.data.arrays import (
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
 from distort_pipeline.data.files import write_bytes
-from distort_pipeline.data.leases import Ledger
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import Recipe, val_name
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply, unsuitable
@@ -76,10 +76,15 @@ class Shard:
         """The ids of its images."""
         return [placed.image.id for placed in self.images]
 
+    @property
+    def image_pixels(self) -> int:
+        """The number of pixels of its images."""
+        return sum(placed.image.width * placed.image.height for placed in self.images)
+
     def pixels(self, tile_px: int) -> int:
         """Return the number of pixels in a column: of tiles, or of whole validation images."""
         if self.split == "val":
-            return sum(placed.image.width * placed.image.height for placed in self.images)
+            return self.image_pixels
         return sum(len(placed.tiles) for placed in self.images) * tile_px**2
 
 
@@ -208,8 +213,8 @@ class Aligned:
         return {**self.before.facts(), "moved_y_px": y, "moved_x_px": x}
 
 
-def make_shard(task: ShardTask) -> str:
-    """Write one shard: pixels, records, then the entry of the ledger. Return its name."""
+def make_shard(task: ShardTask) -> LedgerEntry:
+    """Write one shard: pixels, records, then the entry of the ledger. Return the entry."""
     shard = task.shard
     pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in shard.images}
     aligned: dict[str, Aligned] = {}
@@ -259,8 +264,7 @@ def make_shard(task: ShardTask) -> str:
         "records": digest_rows(records),
         "missing": [asdict(absent) for absent in missing],
     }
-    Ledger(task.work).note(shard.name, fields, files)
-    return shard.name
+    return Ledger(task.work).note(shard.name, fields, files)
 
 
 def align(shard: Shard, pristine: dict[str, Image], partners: Partners) -> tuple[Shard, dict[str, Aligned]]:

@@ -19,7 +19,7 @@ from distort_pipeline.data.arrays import create_group, create_tiles, read_record
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners, match_levels
-from distort_pipeline.data.files import check_free_space, read_json, write_json
+from distort_pipeline.data.files import read_json
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.pairs import KIND, VERSION, PairCounts, PairsMetadata, Recipe, distorted_column
@@ -27,9 +27,8 @@ from distort_pipeline.data.sources import read_bytes, require_images
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.execution import Workers
 from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
-from distort_pipeline.process import track
 from distort_pipeline.records import PairRecord, Report, digest, package_versions
 from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, ShardTask, make_shard, plan_pairs
 
@@ -70,7 +69,7 @@ def run(
         shards = [shard.name for shard in plan.shards]
         finished = ledger.finished(shards)
         left = [shard for shard in plan.shards if shard.name not in finished]
-        check_free_space(out, 3 * (1 + len(recipes)) * sum(shard.pixels(config.tile_px) for shard in left))
+        build.require_space(3 * (1 + len(recipes)) * sum(shard.pixels(config.tile_px) for shard in left))
         _create_arrays(
             work,
             recipes,
@@ -79,8 +78,8 @@ def run(
             per_shard=config.tiles_per_shard,
             per_chunk=config.tiles_per_chunk,
         )
-        tasks = [
-            ShardTask(
+        tasks = {
+            shard.name: ShardTask(
                 work,
                 root,
                 shard,
@@ -90,17 +89,15 @@ def run(
                 seed=config.seed,
                 aligned_px=config.min_tile_px if config.align else None,
             )
-            for shard in left
-        ]
-        tasks.sort(key=lambda task: -sum(p.image.width * p.image.height for p in task.shard.images))
-        results = run_tasks(make_shard, tasks, workers or Workers(config.workers))
-        for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
+            for shard in sorted(plan.shards, key=lambda shard: -shard.image_pixels)
+        }
+        workers = workers or Workers(config.workers)
+        for _ in ledger.run_unfinished(make_shard, tasks, workers, label="pairs", unit="shards"):
             pass
         metadata = _metadata(manifest, plan, recipes, settings, ledger.entries(shards))
         measured = [*_shifts(work, external, shards, align=config.align), *_mismatches(work, external, shards)]
         seconds = round(time.monotonic() - started, 3)
-        write_json(work / "run.json", {"seconds": seconds, "made_now": len(tasks), MEASURED: measured})
-        build.publish(metadata.to_json())
+        build.publish(metadata.to_json(), run={"seconds": seconds, "made_now": len(left), MEASURED: measured})
     return _report(out, metadata, [*_unused(external), *measured])
 
 

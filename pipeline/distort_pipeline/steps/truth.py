@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import write_table
 from distort_pipeline.data.conditions import Condition, levels_of, same_level
 from distort_pipeline.data.corpora import PRISTINE
-from distort_pipeline.data.corpus_pixels import PixelWriter, Truth, middle, read_truth, truth_of, write_truth_arrays
-from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.corpus_pixels import ShardWriter, Truth, middle, read_truth, truth_of, write_truth_arrays
+from distort_pipeline.data.leases import LedgerEntry
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.distortions import apply, is_random
@@ -35,7 +34,6 @@ from distort_pipeline.records import (
     TileRecord,
     canonical,
     derive_seed,
-    digest_rows,
     make_rng,
     sample_seed,
 )
@@ -134,13 +132,12 @@ class TileTask:
 def make_tile_shard(task: TileTask) -> LedgerEntry:
     """Write one shard of reference tiles: pixels, records, truth, then the entry of the ledger. Return the entry."""
     slots = [reference.number for reference in task.tiles]
-    pixels = PixelWriter(task.work, PRISTINE, slots, whole_images=task.whole_images)
+    shard = ShardWriter(task.work, task.name, PRISTINE, slots, whole_images=task.whole_images)
     histograms = []
     for reference in task.tiles:
         tile = cut_tile(read_ingested(task.root, reference.image), reference).copy()  # a view would keep the image
-        pixels.add(tile)
+        shard.add(tile)
         histograms.append(product_histogram(tile))
-    pixels_digest, pixel_files = pixels.close()
     records = [
         TileRecord(
             tile=reference.number,
@@ -154,8 +151,6 @@ def make_tile_shard(task: TileTask) -> LedgerEntry:
         )
         for reference in task.tiles
     ]
-    table = task.work / "records" / f"{task.name}.parquet"
-    write_table(table, records, TileRecord)
     images = _shared_images(task.tiles, task.truths, images=task.truth_images, seed=task.seed)
     truth = {
         "first_tile": np.array(task.tiles[0].number),
@@ -164,14 +159,8 @@ def make_tile_shard(task: TileTask) -> LedgerEntry:
     }
     if task.significances:
         truth["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
-    truth_file = write_truth_arrays(task.work, task.name, truth)
-    fields = {
-        "tiles": len(records),
-        "pixels": pixels_digest,
-        "records": digest_rows(records),
-        "truth": arrays_digest(truth),
-    }
-    return Ledger(task.work).note(task.name, fields, [*pixel_files, table, truth_file])
+    file = write_truth_arrays(task.work, task.name, truth)
+    return shard.finish(records, [file], tiles=len(records), truth=arrays_digest(truth))
 
 
 def _shared_images(
