@@ -3,7 +3,7 @@
 import json
 
 from distort_pipeline.data.files import sealed, write_bytes, write_json, write_listing
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.models.card import (
     VERSION,
     Figures,

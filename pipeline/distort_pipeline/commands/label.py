@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from distort_pipeline.commands.options import PATH, STORE_PATH, examples, show
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
+from distort_pipeline.data.files import LABELS
 from distort_pipeline.data.labels import (
-    FOLDER,
     KIND,
     METRIC,
     PEOPLE,
@@ -189,7 +189,7 @@ def by_metric(
     store = open_corpus(corpus.resolve())  # workers may run in another folder
     workers = dataclasses.replace(workers or Workers(), gpu=device != "cpu")
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
-    require_destination(store.folder / FOLDER / name)
+    require_destination(store.folder / LABELS / name)
     loaded = load_metric(metric, workers.threads, device)
     settings = MetricSettings(
         name=name,
@@ -258,7 +258,7 @@ def _checked(name: str) -> str:
 
 def _build(store: CorpusStore, settings: MetricSettings | RatingSettings) -> StagedStore:
     """Return the staged store of the label; PipelineError if the corpus has another label of this name."""
-    out = store.folder / FOLDER / settings.name
+    out = store.folder / LABELS / settings.name
     build = StagedStore(out, digest(row(settings)))
     try:
         build.complete()

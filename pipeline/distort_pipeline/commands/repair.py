@@ -19,7 +19,6 @@ from distort_pipeline.config import ExportConfig, GenerateConfig, PairsConfig
 from distort_pipeline.data.arrays import group_metadata
 from distort_pipeline.data.builds import (
     DISK_FAULTS,
-    LABELS,
     OtherInputsError,
     StagedStore,
     require_writable,
@@ -27,6 +26,7 @@ from distort_pipeline.data.builds import (
 )
 from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
 from distort_pipeline.data.files import (
+    LABELS,
     LISTING,
     from_json,
     is_sealed,

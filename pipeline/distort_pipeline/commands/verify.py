@@ -30,6 +30,7 @@ from distort_pipeline.commands.options import (
 from distort_pipeline.config import WORKERS_HELP
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.files import (
+    LABELS,
     LISTING,
     file_digest,
     is_litter,
@@ -40,7 +41,6 @@ from distort_pipeline.data.files import (
     read_listing,
     store_files,
 )
-from distort_pipeline.data.labels import FOLDER as LABELS
 from distort_pipeline.data.manifests import is_manifest, manifest_bytes, read_manifest
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import read_bytes

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from distort_pipeline.data.files import (
+    LABELS,
     atomic_file,
     cannot_write,
     check_free_space,
@@ -39,7 +40,6 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.process import sweep
 from distort_pipeline.records import Json
 
-LABELS = "labels"  # folder of a corpus for its labels, each a store
 FIRST_LINE_CHARACTERS = 1000
 METADATA = "zarr.json"  # of the groups and arrays of pixels
 NOTE = "building.json"  # in an object store: the config_hash of the unfinished work
@@ -299,6 +299,10 @@ class StagedStore:
 
         Partial and temporary files of killed writers are deleted first, and ledger entries of damaged shards.
         """
+        if self.replaced is not None and (self.out / LABELS).is_dir():
+            raise PipelineError(
+                f"{self.out} has labels, which would lack the new samples: move {self.out / LABELS} away, label again"
+            )
         work = self.start()
         with hold_lease(self._lease, self.out):
             if sweep():

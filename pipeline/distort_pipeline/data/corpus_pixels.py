@@ -40,8 +40,7 @@ from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.distortions import apply, codec_versions
-from distort_pipeline.distortions.severity_scale import EXACTLY
+from distort_pipeline.distortions import EXACTLY, apply, codec_versions
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics
 from distort_pipeline.metrics.jsd_nss import JSD_NSS_ROW

@@ -26,7 +26,8 @@ from distort_pipeline.records import Json, digest
 Record = TypeVar("Record")
 
 STORE, LISTING = "store.json", "files.json"
-UNLISTED = (STORE, "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
+LABELS = "labels"  # folder of a corpus for its labels, each a store
+UNLISTED = (STORE, "run.json", LABELS)  # labels are added to a finished corpus, with listings of their own
 LITTER = {  # left in any folder by file managers, file systems and network disks
     *(".DS_Store", ".localized", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems"),
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from distort_pipeline.data.arrays import ARROW, read_records, write_table
 from distort_pipeline.data.corpora import CorpusStore
-from distort_pipeline.data.files import read_metadata
+from distort_pipeline.data.files import LABELS, read_metadata
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.lists import Row, csv_table, list_text
 from distort_pipeline.errors import PipelineError
@@ -128,7 +128,6 @@ def _sample(text: str, samples: range, where: str) -> int:
 
 KIND = "labels"
 VERSION = 2
-FOLDER = "labels"
 PEOPLE, METRIC = "people", "metric"  # origin of the values
 
 
@@ -230,7 +229,7 @@ def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:
 
 def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:
     """Return the labels added to `corpus`, sorted by name; PipelineError for a label of another corpus."""
-    folder = corpus.folder / FOLDER
+    folder = corpus.folder / LABELS
     names = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     stores = tuple(LabelStore(folder / name) for name in names)
     for store in stores:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.data.builds import LABELS, StagedStore, require_destination
+from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, CorpusSettings, describe_corpus
 from distort_pipeline.data.corpus_pixels import create_arrays
 from distort_pipeline.data.leases import Ledger, LedgerEntry
@@ -62,10 +62,6 @@ def run(
         remarks = (f"{out} is already complete; nothing to do", *_remarks(out, metadata))
         return Report("generate", {"samples": config.count, **_left_out_count(metadata)}, remarks)
     require_images(root)
-    if grows and (out / LABELS).is_dir():
-        raise PipelineError(
-            f"{out} has labels, which would lack the new samples: move {out / LABELS} away, label again"
-        )
     with build.writing() as work:
         ledger = Ledger(work)
         shards = [*corpus.plan.tile_shards(config.samples_per_shard), *(batch.name for batch in corpus.plan.batches)]

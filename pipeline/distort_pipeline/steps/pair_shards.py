@@ -19,13 +19,14 @@ from distort_pipeline.data.arrays import (
     PIXELS,
     PixelDigest,
     create_group,
+    create_tiles,
     shard_file,
     write_image,
     write_shard,
     write_table,
 )
 from distort_pipeline.data.containers import InvalidImage
-from distort_pipeline.data.external_pairs import Partners
+from distort_pipeline.data.external_pairs import THUMBNAILS, Partners
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import Recipe, val_name
@@ -72,14 +73,14 @@ class Shard:
         return f"{self.split}-{self.number:05d}"
 
     @property
-    def image_ids(self) -> list[str]:
-        """The ids of its images."""
-        return [placed.image.id for placed in self.images]
+    def records(self) -> list[ImageRecord]:
+        """The records of its images."""
+        return [placed.image for placed in self.images]
 
     @property
     def image_pixels(self) -> int:
         """The number of pixels of its images."""
-        return sum(placed.image.width * placed.image.height for placed in self.images)
+        return sum(image.width * image.height for image in self.records)
 
     def pixels(self, tile_px: int) -> int:
         """Return the number of pixels in a column: of tiles, or of whole validation images."""
@@ -165,7 +166,14 @@ def plan_pairs(
     return PairPlan(tuple(shards), too_small)
 
 
-THUMBNAILS = "thumbnails"  # folder of the external pairs' thumbnails, needed until the store is finished
+def create_arrays(work: Path, recipes: Sequence[Recipe], **layout: int) -> None:
+    """Create the arrays of training tiles; `layout` are the sizes of `create_tiles`."""
+    group = create_group(work)
+    columns = {"pristine": 1}
+    for recipe in recipes:
+        columns[recipe.distortion] = max(columns.get(recipe.distortion, 0), recipe.level_index + 1)
+    for name, levels in columns.items():
+        create_tiles(group, f"train/{name}", levels=levels, **layout)
 
 
 @dataclass(frozen=True)
