@@ -30,7 +30,6 @@ from distort_pipeline.models.store import (
 )
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest, package_versions
-from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.init import (
     Initialization,
@@ -61,7 +60,9 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     require_destination(out)
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
-    if init_from is None and is_external(recipes):
+    if init_from is None and any(recipe.external for recipe in recipes):  # no algorithm is known
+        from distort_pipeline.steps.train_composed import run_composed
+
         return run_composed(config, pairs, recipes, out)
     if config.steps and config.adversarial_weight == config.pixel_weight == 0:
         raise PipelineError("train.adversarial_weight and train.pixel_weight are both 0: the generator needs a loss")
