@@ -2,7 +2,7 @@
 
 import json
 
-from distort_pipeline.data.files import sealed, write_bytes, write_json, write_listing
+from distort_pipeline.data.files import arrays_digest, sealed, write_bytes, write_json, write_listing
 from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.models.card import (
     VERSION,
@@ -13,7 +13,7 @@ from distort_pipeline.models.card import (
     TrainingData,
     TrainingSettings,
 )
-from distort_pipeline.models.store import WEIGHTS, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.models.store import WEIGHTS, write_arrays, write_histograms
 from distort_pipeline.records import digest
 from distort_pipeline.training.validation import figures_of
 

@@ -35,7 +35,7 @@ from distort_pipeline.data.arrays import (
 from distort_pipeline.data.conditions import Tiles
 from distort_pipeline.data.corpora import PRISTINE, distorted_array, files_of, image_array
 from distort_pipeline.data.corpus_metadata import ConditionMetadata, CorpusMetadata, ModelMetadata
-from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.files import arrays_digest, write_bytes
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample
@@ -155,14 +155,14 @@ class Truth:
         return self.histograms[distortion][:, JSD_NSS_ROW].astype(np.int64)
 
 
-def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> Path:
-    """Write the named arrays of the truth file of the shard or batch `name`; return the file."""
+def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[Path, str]:
+    """Write the named arrays of the truth file of the shard or batch `name`; return the file and their digest."""
     buffer = io.BytesIO()
     save: Any = np.savez_compressed  # the stub mistakes the arrays for options
     save(buffer, **arrays)
     path = _truth_path(work, name)
     write_bytes(path, buffer.getvalue())
-    return path
+    return path, arrays_digest(arrays)
 
 
 def read_truth(work: Path, name: str) -> Truth:

@@ -23,6 +23,7 @@ from PIL import Image as PILImage
 
 from distort_pipeline.data.arrays import read_records
 from distort_pipeline.data.containers import InvalidImage
+from distort_pipeline.data.files import read_json
 from distort_pipeline.data.images import FORMATS, decode
 from distort_pipeline.data.lists import Row, common_root, is_archive, list_table, listed_path, resolved
 from distort_pipeline.data.pairs import distorted_column
@@ -280,6 +281,7 @@ def _folded_stem(path: str) -> str:
 # What is said about the external pairs of a store, by column: a name and a level.
 
 THUMBNAILS = "thumbnails"  # folder of the pairs' thumbnails, needed until the store is finished
+MEASURED = "measured"  # in run.json: remarks on the pairs, for the summary of a later run
 MISMATCHES_SHOWN = 10
 
 
@@ -370,3 +372,9 @@ def mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[st
             yield f"{image}: its partner {partners.paths[image]} in {name} {like}, its own image by {pair_score:.2f}"
         if len(found) > MISMATCHES_SHOWN:
             yield f"and {len(found) - MISMATCHES_SHOWN} more"
+
+
+def measured_before(store: Path) -> list[str]:
+    """Return the lines of `shifts` and `mismatches` of the run that made the store."""
+    path = store / "run.json"
+    return read_json(path).get(MEASURED, []) if path.is_file() else []

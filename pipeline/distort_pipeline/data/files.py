@@ -17,11 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from distort_pipeline.data.remote import RemotePath, is_remote
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Json, digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Record = TypeVar("Record")
 
@@ -287,6 +290,15 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of the bytes of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 over names, shapes, types and bytes of `arrays`, sorted by name."""
+    sha = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
 
 
 def sealed(metadata: Mapping[str, Json]) -> dict[str, Json]:

@@ -18,14 +18,13 @@ from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, C
 from distort_pipeline.data.corpus_pixels import create_arrays
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
-from distort_pipeline.data.plans import PlannedSample
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import Report
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
-from distort_pipeline.steps.batches import BatchTask, make_batch, seconds_per_sample
+from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
 
@@ -96,51 +95,6 @@ def run(
         run_facts = {"seconds": seconds, "batches_now": batches_now, "workers": workers.count}
         build.publish(metadata.to_json(), run=run_facts)
     return _report(out, metadata)
-
-
-BYTES_PER_PIXEL = 178_000 / 256**2  # of a sample and its share of a reference tile, measured; see README
-BATCH_BYTES, BATCH_SECONDS, START_SECONDS = 1e6, 0.3, 4.0  # reports, side-by-sides; imports: measured
-
-
-def estimate(
-    config: GenerateConfig,
-    manifest_path: Path,
-    models: Path | Mapping[str, Path],
-    out: Path,
-    *,
-    root: Path | None = None,
-) -> Report:
-    """Return the samples, bytes and seconds of a corpus, measured on a tile of each generator; nothing is written.
-
-    Of an extended corpus, the new ones.
-    """
-    manifest = read_manifest(manifest_path)
-    root = (root or manifest.root).resolve()
-    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path, earlier=CorpusSettings.of_finished(out))
-    before = (0, *corpus.settings.counts)[-2]
-    planned_batches = [batch for batch in corpus.plan.batches if batch.samples[0].sample >= before]
-    samples: dict[tuple[str, ...], list[PlannedSample]] = {}
-    for batch in planned_batches:
-        samples.setdefault(batch.condition.models, []).extend(batch.samples)
-    seconds = sum(
-        len(planned) * seconds_per_sample({name: corpus.folders[name] for name in names}, planned[0], root, config)
-        for names, planned in samples.items()
-    )
-    batches = len(planned_batches)
-    total = START_SECONDS + (seconds + batches * BATCH_SECONDS) / max(config.workers, 1)
-    every = [sample for planned in samples.values() for sample in planned]
-    pixels = sum(sample.tile.tile.height * sample.tile.tile.width for sample in every)
-    size = batches * BATCH_BYTES + pixels * BYTES_PER_PIXEL
-    counts = {"samples": len(every), "tiles": len(corpus.plan.tiles), "bytes": round(size), "seconds": round(total)}
-    return Report(
-        "generate",
-        counts,
-        (
-            f"{len(every)} samples in {batches} batches, of {len(corpus.plan.tiles)} tiles; "
-            f"{corpus.plan.available_tiles} are available",
-            f"about {size / 1e6:.0f} MB and {total:.0f} s; nothing was written",
-        ),
-    )
 
 
 def _tile_tasks(corpus: PreparedCorpus, config: GenerateConfig, *, work: Path, root: Path) -> dict[str, TileTask]:

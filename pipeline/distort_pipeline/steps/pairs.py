@@ -11,16 +11,17 @@ from typing import Any
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.external_pairs import (
+    MEASURED,
     THUMBNAILS,
     Partners,
     label_of,
     match_levels,
+    measured_before,
     mismatches,
     require_a_pair,
     shifts,
     unused_partners,
 )
-from distort_pipeline.data.files import read_json
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.pairs import KIND, VERSION, PairCounts, PairsMetadata, Recipe
@@ -33,7 +34,6 @@ from distort_pipeline.records import Report, digest, package_versions
 from distort_pipeline.steps.pair_shards import PairPlan, ShardTask, create_arrays, make_shard, plan_pairs
 
 MISSING_SHOWN = 10
-MEASURED = "measured"  # in run.json: remarks on external pairs, for the summary of a later run
 
 
 def run(
@@ -63,7 +63,7 @@ def run(
     settings = settings_of(config, manifest, external)
     build = StagedStore(out, digest(settings), staging_dir=(THUMBNAILS,))
     if build.complete():
-        remarks = [*_left_out(out, PairsMetadata.load(out)), *unused_partners(external), *_measured(out)]
+        remarks = [*_left_out(out, PairsMetadata.load(out)), *unused_partners(external), *measured_before(out)]
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do", *remarks))
     require_images(root)
     with build.writing() as work:
@@ -146,12 +146,6 @@ def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, 
         "manifest_digest": manifest.digest,
         "codecs": codec_versions(set(config.distortions) - set(config.external)),
     }
-
-
-def _measured(out: Path) -> list[str]:
-    """Return the warnings of the run that made the store."""
-    path = out / "run.json"
-    return read_json(path).get(MEASURED, []) if path.is_file() else []
 
 
 def _metadata(

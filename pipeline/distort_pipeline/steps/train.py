@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import write_json
+from distort_pipeline.data.files import arrays_digest, write_json
 from distort_pipeline.data.pairs import PairStore, Recipe, open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import KIND, VERSION, Figures, ModelCard, NetworkCard, TrainingSettings, read_card
@@ -21,7 +21,6 @@ from distort_pipeline.models.readme import GREY
 from distort_pipeline.models.store import (
     WEIGHTS,
     ValidationHistograms,
-    arrays_digest,
     assign_weights,
     publish_model,
     weights_of,

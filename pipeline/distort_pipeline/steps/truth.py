@@ -26,7 +26,6 @@ from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.metrics.acceptance import TileStatistics, tile_statistics
 from distort_pipeline.metrics.jsd_nss import COUNTS, nss_histograms, product_histogram
 from distort_pipeline.models.card import DistortionSpec
-from distort_pipeline.models.store import arrays_digest
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import (
     Image,
@@ -159,8 +158,8 @@ def make_tile_shard(task: TileTask) -> LedgerEntry:
     }
     if task.significances:
         truth["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
-    file = write_truth_arrays(task.work, task.name, truth)
-    return shard.finish(records, [file], tiles=len(records), truth=arrays_digest(truth))
+    file, truth_digest = write_truth_arrays(task.work, task.name, truth)
+    return shard.finish(records, [file], tiles=len(records), truth=truth_digest)
 
 
 def _shared_images(
@@ -290,12 +289,12 @@ def own_truth(
         "pristine": np.zeros((0, COUNTS), np.int64),
         **measure_truth(tiles, chosen, rows_to_show(batch, rows) if chosen else [], root=root),
     }
-    file = write_truth_arrays(work, batch.name, arrays)
+    file, truth_digest = write_truth_arrays(work, batch.name, arrays)
     truth = truth_of(arrays)
     names = {kind: kind for kind in truth.histograms}
     stats = _stats([(int(row), truth, index) for index, row in enumerate(truth.rows)], name, names, {})
     examples = dict(zip(truth.example_rows.tolist(), truth.examples.get(name, ()), strict=True))
-    return BatchTruth(stats, examples, file, arrays_digest(arrays))
+    return BatchTruth(stats, examples, file, truth_digest)
 
 
 def _stats(
