@@ -2,9 +2,10 @@
 
 import pytest
 
+from distort_pipeline.data.arrays import pixel_digest
 from distort_pipeline.data.corpora import PRISTINE, distorted_array, open_corpus
 from distort_pipeline.data.corpus_pixels import read_truth_arrays
-from distort_pipeline.data.files import arrays_digest, pixel_digest
+from distort_pipeline.data.files import arrays_digest
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import read_arrays, read_histograms
 from distort_pipeline.records import digest_rows
