@@ -134,14 +134,18 @@ def _staging(store: Path, path: Path) -> Iterator[Path]:
 def _share(store: Path, work: Path, damaged: Collection[str]) -> None:
     """Fill the unfinished store `work` with the intact files of the store at `store`.
 
-    Without its entry in the ledger, a shard with a damaged file counts as unfinished.
+    Without its entry in the ledger, a shard counts as unfinished: one with a damaged file, and all shards of an earlier
+    version, whose entries name no files.
     """
     if LISTING in damaged:
         return  # no file is known to be intact
     listing = read_listing(store)
-    shards = {shard for shard, name, _ in Ledger(store).every_file() if name in damaged}
-    again = {*damaged, *(f"ledger/{shard}.json" for shard in shards)}
-    share_files(store, work, [name for name in listing if name not in again])
+    files: dict[str, set[str]] = {}
+    for shard, name, _ in Ledger(store).every_file():
+        files.setdefault(f"ledger/{shard}.json", set()).add(name)
+    intact = {entry for entry, names in files.items() if names.isdisjoint(damaged)}
+    kept = [name for name in listing if name not in damaged and (name in intact or not name.startswith("ledger/"))]
+    share_files(store, work, kept)
     group = group_metadata()  # same in every store, and written by no step where all below it is finished
     for name in damaged:
         if listing[name] == hashlib.sha256(group).hexdigest():
@@ -152,10 +156,7 @@ def _require_same(store: Path, rebuilt: Path, damaged: Collection[str]) -> None:
     """Raise PipelineError unless the rebuilt store has the digest and the files of the store at `store`."""
     lost = set() if LISTING in damaged else set(read_listing(store)) - set(read_listing(rebuilt))
     if lost:
-        raise PipelineError(
-            f"rebuilt, it lacks {min(lost)}; the ledger of an older version does not name the files of a shard: repeat "
-            "its command in another folder"
-        )
+        raise PipelineError(f"rebuilt, it lacks {min(lost)}")
     if read_json(store / "store.json")["digest"] != read_json(rebuilt / "store.json")["digest"]:
         raise PipelineError(
             "rebuilt, it has another digest: by another version of a codec, another processor, or an unreadable image; "
