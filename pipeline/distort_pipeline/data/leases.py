@@ -312,6 +312,13 @@ class Ledger:
 
 
 def file_digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
-    """Return the path below `folder` and the SHA-256 of the files among `paths`, and below the folders among them."""
-    files = (file for path in paths for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file())
-    return {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
+    """Return path below `folder` → SHA-256 of the files among `paths`, and of those in the folders among them."""
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in _all_files(paths)}
+
+
+def _all_files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (file for file in path.rglob("*") if file.is_file())
+        else:
+            yield path
