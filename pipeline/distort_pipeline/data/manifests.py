@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import typing
@@ -170,7 +171,11 @@ def attributions_of(images: Iterable[ImageRecord]) -> list[Attribution]:
 
 def write_attributions(path: Path, attributions: Iterable[Attribution]) -> None:
     """Write the CSV of `attributions`, whole or not at all."""
-    write_csv(path, COLUMNS, map(dataclasses.astuple, attributions))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(dataclasses.astuple(attribution) for attribution in attributions)
+    write_bytes(path, text.getvalue().encode())  # perhaps in an object store
 
 
 def read_attributions(path: Path) -> list[Attribution]:
