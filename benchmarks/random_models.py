@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import cut_tiles
-from distort_pipeline.data.files import sealed, write_bytes, write_json
+from distort_pipeline.data.files import arrays_digest, sealed, write_bytes, write_json
 from distort_pipeline.metrics.jsd_nss import product_histogram
 from distort_pipeline.models.card import (
     VERSION,
@@ -18,13 +18,7 @@ from distort_pipeline.models.card import (
     TrainingData,
     TrainingSettings,
 )
-from distort_pipeline.models.store import (
-    WEIGHTS,
-    ValidationHistograms,
-    arrays_digest,
-    write_arrays,
-    write_histograms,
-)
+from distort_pipeline.models.store import WEIGHTS, ValidationHistograms, write_arrays, write_histograms
 from distort_pipeline.records import digest
 
 TILE_PX = 256

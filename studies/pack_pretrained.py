@@ -18,16 +18,9 @@ import numpy as np
 
 from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.files import arrays_digest
 from distort_pipeline.models.card import read_card
-from distort_pipeline.models.store import (
-    HISTOGRAMS,
-    WEIGHTS,
-    arrays_digest,
-    model_folders,
-    publish_model,
-    read_arrays,
-    write_arrays,
-)
+from distort_pipeline.models.store import HISTOGRAMS, WEIGHTS, model_folders, publish_model, read_arrays, write_arrays
 from distort_pipeline.records import digest
 
 HALF = np.float16

@@ -15,7 +15,8 @@ from distort_pipeline.data.images import marked_png
 from distort_pipeline.records import SampleRecord, row
 from distort_pipeline.reports.corpus_page import image_index, render
 from distort_pipeline.reports.corpus_verdict import read_batches
-from distort_pipeline.reports.pages import Example, side_by_side
+from distort_pipeline.reports.examples import Example
+from distort_pipeline.reports.pages import side_by_side
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NASTY = "<script>alert(1)</script>"

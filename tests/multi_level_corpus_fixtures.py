@@ -12,13 +12,8 @@ from small_models import INFERENCE_BATCH_SIZE, TILE_PX, change_card, write_model
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import open_corpus
-from distort_pipeline.models.store import (
-    WEIGHTS,
-    arrays_digest,
-    load_generator,
-    read_arrays,
-    write_arrays,
-)
+from distort_pipeline.data.files import arrays_digest
+from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, write_arrays
 from distort_pipeline.steps import generate
 from distort_pipeline.training.validation import calibrate
 

@@ -2,8 +2,8 @@
 
 import json
 
-from distort_pipeline.data.files import sealed, write_bytes, write_json, write_listing
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.data.files import arrays_digest, sealed, write_bytes, write_json, write_listing
+from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.models.card import (
     VERSION,
     Figures,
@@ -13,7 +13,7 @@ from distort_pipeline.models.card import (
     TrainingData,
     TrainingSettings,
 )
-from distort_pipeline.models.store import WEIGHTS, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.models.store import WEIGHTS, write_arrays, write_histograms
 from distort_pipeline.records import digest
 from distort_pipeline.training.validation import figures_of
 
@@ -90,7 +90,7 @@ def card_of(distortion, levels, network=None, weights=None, *, external=False, s
 
 def write_card(folder, card):
     """Write the card into a folder whose other files are complete."""
-    metadata = {**card.metadata(), "files": write_listing(folder), "config_hash": digest(card.distortion)}
+    metadata = {**card.metadata(), "files": write_listing(folder, {}), "config_hash": digest(card.distortion)}
     write_json(folder / "store.json", sealed(metadata))
 
 

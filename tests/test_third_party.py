@@ -55,7 +55,7 @@ import distort_pipeline as d
 from click.testing import CliRunner
 from pathlib import Path
 from distort_pipeline.cli import main
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.training.loop import open_log
 
 scale = LevelScale('posterize', d.presets()['five_levels']['posterize'], declared_scale('posterize'))

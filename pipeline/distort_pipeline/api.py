@@ -25,7 +25,7 @@ from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.records import Image, Report, make_rng
 
 if TYPE_CHECKING:
-    from distort_pipeline.distortions.severity_scale import SeverityScale
+    from distort_pipeline.distortions import SeverityScale
     from distort_pipeline.models.store import TrainedGenerator
 
 BATCH_SIZE = 16  # images per call of a network

@@ -314,6 +314,7 @@ def generate(
     """
     from distort_pipeline.commands.inputs import models_for, resolve_inputs
     from distort_pipeline.steps import generate as step
+    from distort_pipeline.steps.corpus_plan import estimate
 
     params = settings(ctx)
     config = replaced(params.generate, **changes)
@@ -321,7 +322,7 @@ def generate(
     if dry_run:
         with TemporaryDirectory() as folder:
             resolved, summary = resolve_inputs(images or manifest, Path(folder) / "corpus", params.ingest)
-            report = step.estimate(config, resolved, models_for(config.model_names, models), out, root=root)
+            report = estimate(config, resolved, models_for(config.model_names, models), out, root=root)
         show(dataclasses.replace(report, lines=(*summary, *report.lines)))
         return
     resolved, summary = resolve_inputs(images or manifest, out, params.ingest)

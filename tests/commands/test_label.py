@@ -172,7 +172,7 @@ def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
     def killed_at_the_third(self, name, *args):
         if name == "jpeg-00002":
             raise KeyboardInterrupt
-        real(self, name, *args)
+        return real(self, name, *args)
 
     monkeypatch.setattr(Ledger, "note", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):

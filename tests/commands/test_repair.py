@@ -9,9 +9,10 @@ from damage import change_json, flip
 
 from distort_pipeline.cli import main
 from distort_pipeline.commands.label import by_table
-from distort_pipeline.commands.repair import Inputs, rebuilder, repair, shards_of
+from distort_pipeline.commands.repair import Inputs, rebuilder, repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.leases import Ledger
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.steps import export
@@ -27,7 +28,13 @@ def times(folder):
 
 def repaired(path, **inputs):
     with lenient():
-        return repair(path, verify(path), rebuilder(path, Inputs(**inputs), Workers()))
+        make_again(path, rebuilder(path, Inputs(**inputs), Workers()))
+    return verify(path)
+
+
+def make_again(path, make):
+    report = verify(path)
+    repair(path, report.kind, report.changed, make)
 
 
 def test_files_belong_to_shards_or_to_the_whole_store(damaged, pairs, exported):
@@ -38,13 +45,14 @@ def test_files_belong_to_shards_or_to_the_whole_store(damaged, pairs, exported):
         (damaged, "index.html", None),
         (damaged, "pixels.zarr/distorted/jpeg/zarr.json", None),
         (damaged, "pixels.zarr/distorted/jpeg/c.1.0.0.0", "jpeg-00001"),
+        (damaged, "reports/jpeg-00002.png", "jpeg-00002"),
         (pairs, "pixels.zarr/train/jpeg/c.0.1.0.0.0", "train-00001"),
         (pairs, "pixels.zarr/val/hills-1/jpeg-1/zarr.json", "val-00000"),
-        (exported, "metadata.csv", None),
+        (exported, "metadata.csv", "tables"),
         (exported, image, "jpeg-00000"),
     ):
         assert (store / name).is_file()
-        assert shards_of(store).get(name) == shard
+        assert {file: owner for owner, file, _ in Ledger(store).every_file()}.get(name) == shard
 
 
 def test_only_the_damaged_shards_of_a_corpus_are_rebuilt(damaged, small_manifest, models, finished_corpus):
@@ -194,7 +202,7 @@ def test_a_repair_with_another_digest_is_refused(damaged, small_manifest, models
             change_json(out / "store.json", digest="0")
 
     with pytest.raises(PipelineError, match="stays as it was: rebuilt, it has another digest"):
-        repair(damaged, verify(damaged), make)
+        make_again(damaged, make)
     assert times(damaged) == before
 
 
@@ -233,7 +241,7 @@ def test_stores_that_cannot_be_repaired_are_reported_and_stay_unchanged(
 ):
     flip(model / "generator.safetensors", 2000)
     with pytest.raises(PipelineError, match="has no shards to repair: move it away and train it again"):
-        repair(model, verify(model), lambda _: None)
+        make_again(model, lambda _: None)
     (damaged / "ledger/jpeg-00000.json").unlink()
     other = shutil.copytree(models, tmp_path / "models")
     change_json(other / "jpeg" / "store.json", weights_digest="0")

@@ -6,14 +6,13 @@ import yaml
 from small_models import card_of
 
 from distort_pipeline.commands.inputs import PRETRAINED
-from distort_pipeline.data.files import read_json, write_json
+from distort_pipeline.data.files import arrays_digest, read_json, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import VERSION, LearningReport, NetworkCard, read_card
 from distort_pipeline.models.readme import readme
 from distort_pipeline.models.store import (
     HISTOGRAMS,
     ValidationHistograms,
-    arrays_digest,
     model_folders,
     read_arrays,
     read_histograms,

@@ -5,8 +5,9 @@ import pytest
 from distort_pipeline.data.arrays import pixel_digest
 from distort_pipeline.data.corpora import PRISTINE, distorted_array, open_corpus
 from distort_pipeline.data.corpus_pixels import read_truth_arrays
+from distort_pipeline.data.files import arrays_digest
 from distort_pipeline.models.card import read_card
-from distort_pipeline.models.store import arrays_digest, read_arrays, read_histograms
+from distort_pipeline.models.store import read_arrays, read_histograms
 from distort_pipeline.records import digest_rows
 from distort_pipeline.training.validation import figures_of
 

@@ -6,10 +6,9 @@ from PIL import Image as PILImage
 
 from distort_pipeline import distortions
 from distort_pipeline.commands.inputs import SAMPLE
-from distort_pipeline.distortions import DISTORTIONS
+from distort_pipeline.distortions import DISTORTIONS, LevelScale, SeverityScale, declared_scale
 from distort_pipeline.distortions.jpeg import coarseness, quality_of
 from distort_pipeline.distortions.presets import PRESETS
-from distort_pipeline.distortions.severity_scale import LevelScale, SeverityScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import make_rng
 

@@ -80,7 +80,7 @@ def test_a_read_only_disk_is_an_error(workdir, commands, name):
     with small_disk(workdir.folder / "read-only", 2**26, ",ro") as disk:
         code, output = workdir.run(*commands[name], "--out", disk / "store")
         assert code == 2
-        assert f"cannot write in {disk}: Read-only file system" in output
+        assert f"cannot write {disk}/store: Read-only file system" in output
         assert "Traceback" not in output
 
 
@@ -96,7 +96,7 @@ def test_a_folder_of_another_user_is_an_error(workdir, commands, name, tmp_path)
     without_rights = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
     code, output = workdir.run(*commands[name], "--out", folder / "store", before=without_rights)
     assert code == 2, output
-    assert f"cannot write in {folder}: Permission denied" in output
+    assert f"cannot write {folder}/store: Permission denied" in output
     assert "Traceback" not in output
 
 

@@ -87,7 +87,7 @@ def interrupt(name, workdir, args, workers):
         assert "Traceback" not in output
         # nothing is in hand between tiles and batches of generate, and after the last shard of any command
         if not number % 2 and name != "generate" and not re.search(rf"{name}: (\d+)/\1 ", output):
-            assert "stopping when what is in hand is saved" in output
+            assert "stopping after the work in hand is saved" in output
         assert ledger_of(workdir, out) >= before
         kept += len(ledger_of(workdir, out))
         workdir.succeed(*args, "--out", out)

@@ -70,7 +70,8 @@ def test_a_batch_made_again_is_the_same_batch(task_of, damaged, corpus):
 def test_the_ledger_covers_pixels_records_and_report_but_not_the_drawing(task_of):
     entry = make_batch(task_of("jpeg-00000"))
     covered = {"shard", "samples", "pixels", "records", "report", "accepted"}
-    assert set(entry) == covered | {"digest", "side_by_side"}
+    assert set(entry) == covered | {"digest", "files"}
+    assert "reports/jpeg-00000.png" in entry["files"]
     assert entry["digest"] == digest({name: entry[name] for name in covered})
 
 

@@ -14,7 +14,7 @@ from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.corpus_pixels import read_truth
 from distort_pipeline.data.files import read_json
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import canonical

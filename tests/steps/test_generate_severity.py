@@ -14,8 +14,7 @@ from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.corpus_metadata import Range
 from distort_pipeline.data.corpus_pixels import read_truth
 from distort_pipeline.data.files import read_json
-from distort_pipeline.distortions import apply
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.distortions import LevelScale, apply, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.jsd_nss import jsd_bits, product_histogram
 from distort_pipeline.models.store import load_generator

@@ -9,15 +9,10 @@ from small_models import fit_quickly
 
 from distort_pipeline.commands.inputs import pretrained
 from distort_pipeline.config import TrainConfig
+from distort_pipeline.data.files import arrays_digest
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import NetworkCard, read_card
-from distort_pipeline.models.store import (
-    WEIGHTS,
-    arrays_digest,
-    load_generator,
-    read_arrays,
-    read_histograms,
-)
+from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, read_histograms
 from distort_pipeline.steps import train as step
 
 pytestmark = pytest.mark.usefixtures("eager")

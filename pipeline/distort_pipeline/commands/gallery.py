@@ -16,7 +16,8 @@ from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, Report, SampleRecord
-from distort_pipeline.reports.pages import COLUMNS, Example, batch_examples, image_examples, side_by_side
+from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
+from distort_pipeline.reports.pages import side_by_side
 
 WHITE, BLACK = 255, 0
 TRUE_COLUMNS = {"true", "true residual"}

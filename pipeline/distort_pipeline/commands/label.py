@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from distort_pipeline.commands.options import PATH, STORE_PATH, examples, show
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
+from distort_pipeline.data.files import LABELS
 from distort_pipeline.data.labels import (
-    FOLDER,
     KIND,
     METRIC,
     PEOPLE,
@@ -37,11 +37,10 @@ from distort_pipeline.data.labels import (
     read_ratings,
     write_values,
 )
-from distort_pipeline.data.leases import Ledger
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.execution import Workers
 from distort_pipeline.metrics.full_reference import COMPUTED
-from distort_pipeline.process import track
 from distort_pipeline.records import Image, Json, Report, digest, package_versions, row
 
 METRIC_BATCH_SIZE = 8  # images of one size
@@ -101,8 +100,8 @@ def load_metric(name: str, threads: int, device: str) -> Metric:
     return Metric(bool(metric.lower_better), metric.metric_mode == "FR", device, metric)
 
 
-def measure_batch(task: MetricTask) -> str:
-    """Measure one batch, write its values and the entry of the ledger. Return its name."""
+def measure_batch(task: MetricTask) -> LedgerEntry:
+    """Measure one batch, write its values and the entry of the ledger. Return the entry."""
     metric = load_metric(task.metric, task.threads, task.device)
     corpus = open_corpus(task.corpus)
     records = corpus.batch_records(task.batch)
@@ -115,8 +114,7 @@ def measure_batch(task: MetricTask) -> str:
         MeasuredValue(record.sample, value if math.isfinite(value) else None)
         for record, value in zip(records, values, strict=True)
     ]
-    write_values(task.work, task.batch, measured_values, MeasuredValue)
-    return task.batch
+    return write_values(task.work, task.batch, measured_values, MeasuredValue)
 
 
 def _groups(pairs: Iterator[tuple[Image, Image]]) -> Iterator[list[tuple[Image, Image]]]:
@@ -191,7 +189,7 @@ def by_metric(
     store = open_corpus(corpus.resolve())  # workers may run in another folder
     workers = dataclasses.replace(workers or Workers(), gpu=device != "cpu")
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
-    require_destination(store.folder / FOLDER / name)
+    require_destination(store.folder / LABELS / name)
     loaded = load_metric(metric, workers.threads, device)
     settings = MetricSettings(
         name=name,
@@ -206,11 +204,8 @@ def by_metric(
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
     batches = store.batch_names()
     with build.writing() as work:
-        finished = Ledger(work).finished(batches)
-        unfinished = [batch for batch in batches if batch not in finished]
-        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads, device) for batch in unfinished]
-        results = run_tasks(measure_batch, tasks, workers)
-        for _ in track(results, total=len(batches), label="label", unit="batches", done=len(finished)):
+        tasks = {batch: MetricTask(store.folder, work, metric, batch, workers.threads, device) for batch in batches}
+        for _ in Ledger(work).run_unfinished(measure_batch, tasks, workers, label="label", unit="batches"):
             pass
         _publish(build, store, settings)
     label = LabelStore(build.out)
@@ -263,7 +258,7 @@ def _checked(name: str) -> str:
 
 def _build(store: CorpusStore, settings: MetricSettings | RatingSettings) -> StagedStore:
     """Return the staged store of the label; PipelineError if the corpus has another label of this name."""
-    out = store.folder / FOLDER / settings.name
+    out = store.folder / LABELS / settings.name
     build = StagedStore(out, digest(row(settings)))
     try:
         build.complete()

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from distort_pipeline.commands.options import (
     workers_of,
 )
 from distort_pipeline.config import WORKERS_HELP
-from distort_pipeline.data import corpus_metadata, labels, pairs
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.files import (
+    LABELS,
     LISTING,
     file_digest,
     is_litter,
@@ -40,110 +41,15 @@ from distort_pipeline.data.files import (
     read_listing,
     store_files,
 )
-from distort_pipeline.data.manifests import Manifest, is_manifest, manifest_bytes, read_manifest
+from distort_pipeline.data.manifests import is_manifest, manifest_bytes, read_manifest
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.models import card
 from distort_pipeline.process import track
 
 FILES_PER_TASK = 64
-
-
-@dataclass(frozen=True)
-class ListedFiles:
-    """The task of a worker: some files of a store, or images of a manifest, with their SHA-256."""
-
-    root: Path
-    digests: tuple[tuple[str, str], ...]
-    images: bool = False  # perhaps in archives
-
-
-def changed_files(folder: Path, listing_digest: object, workers: Workers) -> dict[str, str]:
-    """Return path → problem of each file of a store that is missing or differs from the listing.
-
-    A damaged listing is the only entry: without it, any file may have changed.
-    """
-    problem = _problem_of(folder / LISTING, listing_digest)
-    if problem:
-        return {LISTING: problem}
-    return _changed(folder, read_listing(folder).items(), workers)
-
-
-def changed_images(manifest: Manifest, root: Path, workers: Workers) -> dict[str, str]:
-    """Return path → problem of each image file of a manifest, below `root`, that is missing or was changed."""
-    if not root.is_dir():
-        raise PipelineError(f"its images were not checked: {root} is no folder; name the new one with --root")
-    digests = [(record.path, record.file_digest) for record in manifest.records]
-    return _changed(root.resolve(), digests, workers, images=True)
-
-
-def _changed(
-    root: Path, digests: Iterable[tuple[str, str]], workers: Workers, *, images: bool = False
-) -> dict[str, str]:
-    listed = list(digests)
-    starts = range(0, len(listed), FILES_PER_TASK)
-    tasks = [ListedFiles(root, tuple(listed[start : start + FILES_PER_TASK]), images) for start in starts]
-    problems: dict[str, str] = {}
-    for batch in track(run_tasks(check_files, tasks, workers), total=len(tasks), label="verify", unit="batches"):
-        problems |= batch
-    return problems
-
-
-def check_files(task: ListedFiles) -> dict[str, str]:
-    """Return path → problem of each changed file."""
-    problems = {
-        name: _problem_of_image(task.root, name, expected) if task.images else _problem_of(task.root / name, expected)
-        for name, expected in task.digests
-    }
-    return {name: problem for name, problem in problems.items() if problem}
-
-
-def _problem_of(path: Path, expected: object) -> str:
-    """Return the problem of a file, or '' if its SHA-256 is the `expected` one."""
-    try:
-        same = file_digest(path) == expected
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return "" if same else "was changed: its checksum differs"
-
-
-def _problem_of_image(root: Path, path: str, expected: str) -> str:
-    """Return the problem of an image, or '' if the SHA-256 of its file is the `expected` one."""
-    try:
-        same = hashlib.sha256(read_bytes(root, path)).hexdigest() == expected
-    except InvalidImage as invalid:
-        return f"cannot be used any more: {invalid.reason}"
-    return "" if same else "was changed since it was ingested: its checksum differs"
-
-
-def strange_files(folder: Path) -> Iterator[str]:
-    """Yield the problem of each file that is in no listing, and of each leftover of an interrupted run.
-
-    Litter of file managers passes.
-    """
-    known = read_listing(folder)
-    unfinished: set[str] = set()
-    for name in store_files(folder):
-        parents = [parent for parent in reversed((Path(name), *Path(name).parents)) if is_unfinished(parent.name)]
-        if parents:
-            unfinished.add(parents[0].as_posix())
-        elif name not in known:
-            yield f"{folder / name} belongs to nothing in this store"
-    yield from (interrupted(folder / name) for name in sorted(unfinished))
-
-
-def interrupted(path: Path) -> str:
-    """Return the problem of a leftover of an interrupted run."""
-    return f"{path} is left of an interrupted run; repeat its command, or delete it"
-
-
-EXPORT, EVALUATION = "export", "evaluation"
-KINDS = (pairs.KIND, card.KIND, EVALUATION, corpus_metadata.KIND, labels.KIND, EXPORT)
-OURS = "distort-pipeline/"
+KINDS = ("pairs", "model", "evaluation", "corpus", "labels", "export")
 
 
 @dataclass(frozen=True)
@@ -153,7 +59,7 @@ class VerifyReport:
     kind: str
     counts: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    changed: frozenset[str] = frozenset()  # files missing or unlike their checksum
+    changed: frozenset[str] = frozenset()  # files missing or unlike their checksum, and folders of damaged labels
 
     @property
     def summary(self) -> str:
@@ -185,7 +91,7 @@ def verify(path: Path, *, root: Path | None = None, workers: Workers | None = No
 
 
 def _check_store(folder: Path, workers: Workers) -> VerifyReport:
-    """Return the report of the store in `folder`."""
+    """Return the report of the store in `folder`; of a damaged listing, no other file: any may have changed."""
     try:
         kind, metadata = _read_metadata(folder)
     except PipelineError as error:
@@ -195,42 +101,63 @@ def _check_store(folder: Path, workers: Workers) -> VerifyReport:
         problems.append("store.json was changed: its seal differs from the digest of its fields")
     elif (folder / "store.json").read_bytes() != json_bytes(metadata):
         problems.append("store.json was changed: its fields are not in canonical form")
-    changed = changed_files(folder.resolve(), metadata["files"][LISTING], workers)
-    problems += [f"{folder / name} {problem}" for name, problem in sorted(changed.items())]
     files = 2  # store.json and the listing
+    changed = check_files([(LISTING, metadata["files"][LISTING])], folder)
+    listing = {} if changed else read_listing(folder)
+    if not changed:
+        files += len(listing)
+        changed = _changed_files(folder.resolve(), listing.items(), workers)
+    problems += [f"{folder / name} {problem}" for name, problem in sorted(changed.items())]
     if LISTING not in changed:
-        files += len(read_listing(folder))
-        problems += strange_files(folder)
-    if kind == corpus_metadata.KIND:
-        problems += _label_problems(folder, metadata, workers)
+        problems += _strange_files(folder, listing)
+    for label in sorted((folder / LABELS).glob("[!.]*")) if kind == "corpus" else ():
+        if damage := [] if is_litter(label.name) else _label_problems(label, metadata, workers):
+            prefix = f"{LABELS}/{label.name}"
+            problems += [f"{prefix}: {problem}" for problem in damage]
+            changed[prefix] = "is damaged"
     return VerifyReport(kind, {"files": files}, tuple(problems), frozenset(changed))
 
 
 def _read_metadata(folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the kind and the metadata of a store; PipelineError without a known kind and the digest of the listing."""
     metadata = read_json(folder / "store.json")
-    fields = metadata if isinstance(metadata, dict) else {}
-    kind = str(fields.get("format")).removeprefix(OURS)
+    values = metadata if isinstance(metadata, dict) else {}
+    kind = str(values.get("format")).removeprefix("distort-pipeline/")
     if kind not in KINDS:
-        raise PipelineError(f"{folder / 'store.json'} has a format unknown to `verify`: {fields.get('format')!r}")
-    files = fields.get("files")
+        raise PipelineError(f"{folder / 'store.json'} has a format unknown to `verify`: {values.get('format')!r}")
+    files = values.get("files")
     if not (isinstance(files, dict) and isinstance(files.get(LISTING), str)):
         raise PipelineError(f"{folder / 'store.json'} names no checksums of files; make the store again")
-    return kind, fields
+    return kind, values
 
 
-def _label_problems(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> list[str]:
-    """Return the problems of labels added to a corpus."""
-    problems = []
-    for label in sorted((folder / labels.FOLDER).glob("[!.]*")):
-        if is_litter(label.name):
-            continue
-        prefix = label.relative_to(folder)
-        report = _check_store(label, workers)
-        problems += [f"{prefix}: {problem}" for problem in report.problems]
-        if not report.problems and read_json(label / "store.json").get("corpus_digest") != metadata.get("digest"):
-            problems.append(f"{prefix}: it belongs to another corpus")
+def _label_problems(label: Path, corpus: Mapping[str, Any], workers: Workers) -> tuple[str, ...]:
+    """Return the problems of labels added to the corpus of these metadata."""
+    problems = _check_store(label, workers).problems
+    if not problems and read_json(label / "store.json").get("corpus_digest") != corpus.get("digest"):
+        return ("it belongs to another corpus",)
     return problems
+
+
+def _strange_files(folder: Path, listing: Mapping[str, str]) -> Iterator[str]:
+    """Yield the problem of each file outside the listing, and of each leftover of an interrupted run."""
+    unfinished: set[str] = set()
+    for name in store_files(folder):
+        parents = [parent for parent in (*reversed(Path(name).parents), Path(name)) if is_unfinished(parent.name)]
+        if parents:
+            unfinished.add(parents[0].as_posix())
+        elif name not in listing:
+            yield f"{folder / name} belongs to nothing in this store"
+    yield from (_interrupted(folder / name) for name in sorted(unfinished))
+
+
+def _interrupted(path: Path) -> str:
+    return f"{path} is left of an interrupted run; repeat its command, or delete it"
+
+
+def _leftovers(parent: Path, pattern: str = "*") -> list[str]:
+    """Return the problems of staging folders in `parent` of interrupted runs for stores of these names."""
+    return [_interrupted(work) for work in sorted(parent.glob(f".{pattern}.*.building"))]
 
 
 def _check_manifest(path: Path, workers: Workers, root: Path | None = None) -> VerifyReport:
@@ -242,7 +169,11 @@ def _check_manifest(path: Path, workers: Workers, root: Path | None = None) -> V
         problems = []
         if data != manifest_bytes(manifest.records, relative_root, manifest.digest):
             problems.append(f"{path} was changed: it is not in the exact form written by ingest")
-        changed = changed_images(manifest, root or manifest.root, workers)
+        root = root or manifest.root
+        if not root.is_dir():
+            raise PipelineError(f"its images were not checked: {root} is no folder; name the new one with --root")
+        digests = [(record.path, record.file_digest) for record in manifest.records]
+        changed = _changed_files(root.resolve(), digests, workers, images=True)
     except WorkersError:
         raise
     except PipelineError as error:
@@ -275,17 +206,43 @@ def _check_folder(folder: Path, workers: Workers) -> VerifyReport:
     return VerifyReport("folder", kinds, tuple(problems))
 
 
-def _leftovers(parent: Path, pattern: str = "*") -> list[str]:
-    """Return the problems of staging folders in `parent` of interrupted runs for stores of these names."""
-    return [interrupted(work) for work in sorted(parent.glob(f".{pattern}.*.building"))]
-
-
 def _is_manifest(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
             return is_manifest(file.readline())
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _changed_files(
+    root: Path, digests: Iterable[tuple[str, str]], workers: Workers, *, images: bool = False
+) -> dict[str, str]:
+    """Return path → problem of each file below `root` that is missing or unlike its SHA-256."""
+    listed = list(digests)
+    tasks = [listed[start : start + FILES_PER_TASK] for start in range(0, len(listed), FILES_PER_TASK)]
+    results = run_tasks(partial(check_files, root=root, images=images), tasks, workers)
+    problems: dict[str, str] = {}
+    for batch in track(results, total=len(tasks), label="verify", unit="batches"):
+        problems |= batch
+    return problems
+
+
+def check_files(digests: Iterable[tuple[str, str]], root: Path, *, images: bool = False) -> dict[str, str]:
+    """Return path → problem of each file below `root` that is unlike its SHA-256; `images` may be in archives."""
+    problems = {}
+    for name, expected in digests:
+        try:
+            found = hashlib.sha256(read_bytes(root, name)).hexdigest() if images else file_digest(root / name)
+            if found != expected:
+                since = " since it was ingested" if images else ""
+                problems[name] = f"was changed{since}: its checksum differs"
+        except InvalidImage as invalid:
+            problems[name] = f"cannot be used any more: {invalid.reason}"
+        except FileNotFoundError:
+            problems[name] = "is missing"
+        except OSError as error:
+            problems[name] = f"cannot be read: {error.strerror or error}"
+    return problems
 
 
 def say_problems(path: Path, problems: Iterable[str]) -> None:
@@ -337,7 +294,6 @@ def verify_command(
     as_json: bool,
     tolerance: int,
     manifest: Path | None,
-    models: Path | None,
     workers: int | None,
     scheduler: str | None,
     scheduler_file: Path | None,
@@ -351,9 +307,7 @@ def verify_command(
     repaired. `--repair` rebuilds damaged shards.
     """
     from distort_pipeline.commands.compare import compare
-    from distort_pipeline.commands.inputs import known_models, manifest_beside
-    from distort_pipeline.commands.repair import Inputs, rebuilder
-    from distort_pipeline.commands.repair import repair as repair_store
+    from distort_pipeline.commands.inputs import manifest_beside
 
     pool = workers_of(workers or 0, scheduler, scheduler_file)
     external = named_paths(external_pairs)
@@ -362,14 +316,17 @@ def verify_command(
         try:
             report = verify(path, root=inputs["root"], workers=pool)
             if repair and report.problems:
+                from distort_pipeline.commands.repair import Inputs, rebuilder
+                from distort_pipeline.commands.repair import repair as repair_store
+
                 say_problems(path, report.problems)
                 inputs_of_store = Inputs(
                     **inputs,
                     manifest=manifest or manifest_beside(path),
-                    models=known_models(models) if report.kind == "corpus" else {},
                     external=external,
                 )
-                report = repair_store(path, report, rebuilder(path, inputs_of_store, pool), workers=pool)
+                repair_store(path, report.kind, report.changed, rebuilder(path, inputs_of_store, pool))
+                report = verify(path, workers=pool)
             problems = report.problems
             if against is not None:
                 difference = compare(path, against, tolerance=tolerance, workers=pool)

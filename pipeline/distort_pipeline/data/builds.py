@@ -12,31 +12,34 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from distort_pipeline.data.files import (
+    LABELS,
+    atomic_file,
     cannot_write,
+    check_free_space,
     is_litter,
     is_ours,
     is_sealed,
     is_unfinished,
     read_json,
+    read_listing,
     sealed,
     stored_metadata,
     write_json,
     write_listing,
 )
-from distort_pipeline.data.leases import WRITTEN, Ledger, hold_lease
+from distort_pipeline.data.leases import Ledger, hold_lease
 from distort_pipeline.data.remote import is_remote, network_errors
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.process import sweep
 from distort_pipeline.records import Json
 
-LABELS = "labels"  # folder of a corpus for its labels, each a store
 FIRST_LINE_CHARACTERS = 1000
 METADATA = "zarr.json"  # of the groups and arrays of pixels
 NOTE = "building.json"  # in an object store: the config_hash of the unfinished work
@@ -135,25 +138,28 @@ def staging_folder(destination: Path, name: str) -> Path:
     return inside if is_inside else _beside(destination, f"{name}.building")
 
 
-def share_files(store: Path, work: Path, folders: Sequence[str]) -> None:
-    """Fill the folders of an unfinished store with the files of a finished one, the last folder last.
+def share_files(store: Path, work: Path, names: Iterable[str]) -> None:
+    """Fill an unfinished store with the named files of a finished one; those already there stay.
 
-    Files are hard links where the disk has them, as no step changes them; metadata of arrays are copies.
+    Files are hard links where the disk has them, as no step changes them; metadata of arrays, which grow, are copies.
     """
-    for folder in folders:
-        for path in sorted((store / folder).rglob("*")):
-            target = work / path.relative_to(store)
-            if path.is_dir() or target.exists():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                if path.name == METADATA:
-                    raise OSError(errno.EPERM, "arrays grow")
-                os.link(path.resolve(), target)
-            except OSError:  # also on a disk without hard links
-                partial = target.with_name(f"{target.name}.partial")
-                shutil.copyfile(path, partial)
-                partial.rename(target)
+    missing = [name for name in names if not (work / name).exists()]
+    copied = [name for name in missing if not _linked(store / name, work / name)]
+    check_free_space(work, sum((store / name).stat().st_size for name in copied))
+    for name in copied:
+        with atomic_file(work / name, flush=False) as partial:
+            shutil.copyfile(store / name, partial)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Make `target` a hard link, if it may be one; return whether it is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if source.name != METADATA:
+            os.link(source.resolve(), target)
+    except OSError:  # a disk without hard links, or a file on another disk
+        return False
+    return source.name != METADATA
 
 
 def restore_replaced(out: Path) -> None:
@@ -219,7 +225,7 @@ class StagedStore:
     out: Path  # as typed
     config_hash: str  # digest of all settings and inputs that decide the store's bytes
     staging_dir: tuple[str, ...] = ()  # folders needed only until the store is finished
-    replaced: str | None = None  # digest of the settings of a finished store at `out` that this one takes the place of
+    replaced: str | None = None  # config hash of a finished store at `out` that this one extends, with all its files
 
     @cached_property
     def destination(self) -> Path:
@@ -230,10 +236,6 @@ class StagedStore:
     def work(self) -> Path:
         """The staging folder."""
         return self.out if self._is_remote else staging_folder(self.destination, self.config_hash[:16])
-
-    @property
-    def _transient(self) -> tuple[str, ...]:
-        return (*self.staging_dir, WRITTEN)
 
     @property
     def _lease(self) -> Path:
@@ -297,11 +299,17 @@ class StagedStore:
 
         Partial and temporary files of killed writers are deleted first, and ledger entries of damaged shards.
         """
+        if self.replaced is not None and (self.out / LABELS).is_dir():
+            raise PipelineError(
+                f"{self.out} has labels, which would lack the new samples: move {self.out / LABELS} away, label again"
+            )
         work = self.start()
         with hold_lease(self._lease, self.out):
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
+            if self.replaced is not None:
+                share_files(self.destination, work, read_listing(self.destination))
             if damaged := Ledger(work).discard_damaged():
                 print(f"{damaged} damaged shards are made again; was there a power cut?", file=sys.stderr)
             try:
@@ -324,16 +332,23 @@ class StagedStore:
             raise PipelineError(f"cannot write in {self.work.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, metadata: Mapping[str, Json]) -> None:
+    def require_space(self, needed_bytes: int) -> None:
+        """Raise PipelineError unless the disk has `needed_bytes` free."""
+        check_free_space(self.out, needed_bytes)
+
+    def publish(self, metadata: Mapping[str, Json], run: Mapping[str, Json] | None = None) -> None:
         """Write the metadata and move the finished staging folder to `out`, without partial files of killed writers.
 
-        The digests of all files are kept for `verify`.
+        The digests of all files are kept for `verify`; facts of this `run`, such as its time, in run.json are in none.
         """
+        if run is not None:
+            write_json(self.work / "run.json", run)
         _delete_partial(self.work)
-        listing = {"files": write_listing(self.work, (*self._transient, NOTE))}
+        known = {name: sha for _, name, sha in Ledger(self.work).every_file()}
+        listing = {"files": write_listing(self.work, known, without=(*self.staging_dir, NOTE))}
         write_json(self.work / "store.json", sealed({**metadata, **listing, "config_hash": self.config_hash}))
         if self._is_remote:
-            for path in (path for folder in self._transient for path in (self.out / folder).rglob("*")):
+            for path in (path for folder in self.staging_dir for path in (self.out / folder).rglob("*")):
                 path.unlink(missing_ok=True)
             (self.out / NOTE).unlink(missing_ok=True)
         else:
@@ -344,7 +359,7 @@ class StagedStore:
         return is_sealed(metadata) and metadata.get("config_hash") == self.config_hash
 
     def _move_in(self) -> None:
-        for folder in self._transient:  # needed until here: a kill before this line loses no work
+        for folder in self.staging_dir:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
             if self.replaced is not None:

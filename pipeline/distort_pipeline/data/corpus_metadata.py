@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.data.arrays import read_table
+from distort_pipeline.data.builds import restore_replaced
 from distort_pipeline.data.conditions import Condition, Request
 from distort_pipeline.data.files import from_json, read_json, read_metadata, to_json, write_json
 from distort_pipeline.data.leases import Ledger
 from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
+from distort_pipeline.data.remote import is_remote
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, Json, Judgement, ModelVerdict, SampleRecord, canonical, digest
 
@@ -47,6 +49,22 @@ class CorpusSettings:
             return dataclasses.replace(settings, generate=generate)
 
         return canonical(to_json(without_counts(self))) == canonical(to_json(without_counts(other)))
+
+    @classmethod
+    def of_finished(cls, out: Path) -> CorpusSettings | None:
+        """Return the settings of the finished local corpus at `out`; None if there is none."""
+        if is_remote(out):
+            return None
+        restore_replaced(out)
+        try:
+            return CorpusMetadata.load(out).settings
+        except PipelineError:  # nothing, or another store: a matter for `StagedStore`
+            return None
+
+    @property
+    def digest(self) -> str:
+        """The digest of all settings."""
+        return digest(to_json(self))
 
     @property
     def samples_per_shard(self) -> int:
@@ -136,6 +154,10 @@ class CorpusMetadata:
         if not set(metadata.conditions) == set(metadata.samples) == set(metadata.batches):
             raise PipelineError(f"{path} is damaged: its conditions, samples and batches are of different names")
         return metadata
+
+    def save(self, folder: Path) -> None:
+        """Write the store.json of an unfinished corpus, for its page."""
+        write_json(folder / "store.json", self.to_json())
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON object that `load` reads."""

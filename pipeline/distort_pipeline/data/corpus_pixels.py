@@ -26,23 +26,25 @@ from distort_pipeline.data.arrays import (
     create_group,
     create_samples,
     open_group,
+    pixel_digest,
     read_image,
     write_image,
     write_shard,
+    write_table,
 )
 from distort_pipeline.data.conditions import Tiles
 from distort_pipeline.data.corpora import PRISTINE, distorted_array, files_of, image_array
 from distort_pipeline.data.corpus_metadata import ConditionMetadata, CorpusMetadata, ModelMetadata
-from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.files import arrays_digest, write_bytes
+from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample
 from distort_pipeline.data.sources import read_ingested
-from distort_pipeline.distortions import apply, codec_versions
-from distort_pipeline.distortions.severity_scale import EXACTLY
+from distort_pipeline.distortions import EXACTLY, apply, codec_versions
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics
 from distort_pipeline.metrics.jsd_nss import JSD_NSS_ROW
-from distort_pipeline.records import Image, ImageRecord, Images, SampleRecord, derive_seed, make_rng
+from distort_pipeline.records import Image, ImageRecord, Images, SampleRecord, derive_seed, digest_rows, make_rng
 
 if TYPE_CHECKING:
     from distort_pipeline.data.pairs import PairStore
@@ -90,29 +92,37 @@ class StoredTiles:
         return self._tiles.read(numbers)
 
 
-class PixelWriter:
-    """Writes consecutive slots of a column: whole images one by one, tiles as one shard at the end."""
+class ShardWriter:
+    """Writes a shard of a corpus: consecutive slots of a column of pixels, their records, and the ledger's entry.
 
-    def __init__(self, work: Path, column: str, slots: Sequence[int], *, whole_images: bool) -> None:
-        self.work, self._column, self._slots, self._whole_images = work, column, slots, whole_images
+    Whole images are written one by one, tiles as one file at the end.
+    """
+
+    def __init__(self, work: Path, name: str, column: str, slots: Sequence[int], *, whole_images: bool) -> None:
+        self.work, self.name = work, name
+        self._column, self._slots, self._whole_images = column, slots, whole_images
         self._written, self._digest = 0, PixelDigest()
         self._tiles: list[Image] = []
 
-    def add(self, image: Image) -> None:
-        """Add the pixels of the next slot."""
+    def add(self, image: Image) -> str:
+        """Add the pixels of the next slot; return their digest."""
         self._digest.add(image)
         if self._whole_images:
             write_image(self.work, image_array(self._column, self._slots[self._written]), image)
         else:
             self._tiles.append(image)
         self._written += 1
+        return pixel_digest([image])
 
-    def close(self) -> tuple[str, list[Path]]:
-        """Write the rest; return the digest of all pixels and their files, or the folders of whole images."""
+    def finish(self, records: Sequence[Any], files: Sequence[Path], **fields: object) -> LedgerEntry:
+        """Write the rest, then the entry of the ledger, with these further `files` and `fields`; return the entry."""
         if self._tiles:
             write_shard(self.work, open_group(self.work)[self._column], (self._slots[0],), np.stack(self._tiles))
-        files = files_of(self.work, self._column, self._slots, whole_images=self._whole_images)
-        return self._digest.hexdigest(), files
+        table = self.work / "records" / f"{self.name}.parquet"
+        write_table(table, records, type(records[0]))
+        pixels = files_of(self.work, self._column, self._slots, whole_images=self._whole_images)
+        digests = {"pixels": self._digest.hexdigest(), "records": digest_rows(records)}
+        return Ledger(self.work).note(self.name, {**digests, **fields}, [*pixels, table, *files])
 
 
 TRUTHS_IN_MEMORY = 4  # batches of several levels read the same one after another
@@ -145,14 +155,14 @@ class Truth:
         return self.histograms[distortion][:, JSD_NSS_ROW].astype(np.int64)
 
 
-def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> Path:
-    """Write the named arrays of the truth file of the shard or batch `name`; return the file."""
+def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[Path, str]:
+    """Write the named arrays of the truth file of the shard or batch `name`; return the file and their digest."""
     buffer = io.BytesIO()
     save: Any = np.savez_compressed  # the stub mistakes the arrays for options
     save(buffer, **arrays)
     path = _truth_path(work, name)
     write_bytes(path, buffer.getvalue())
-    return path
+    return path, arrays_digest(arrays)
 
 
 def read_truth(work: Path, name: str) -> Truth:

@@ -6,21 +6,31 @@ Several folders in order of severity, or a list with a column `level`, are the l
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
+import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from distort_pipeline.data.arrays import read_records
 from distort_pipeline.data.containers import InvalidImage
+from distort_pipeline.data.files import read_json
 from distort_pipeline.data.images import FORMATS, decode
 from distort_pipeline.data.lists import Row, common_root, is_archive, list_table, listed_path, resolved
+from distort_pipeline.data.pairs import distorted_column
 from distort_pipeline.data.sources import open_source, read_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import Image, ImageRecord
+from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
+from distort_pipeline.records import Image, ImageRecord, PairRecord
 
 NAMES_SHOWN = 3
 PAIR, LEVEL = ("pristine", "distorted"), "level"  # columns of a list
@@ -36,9 +46,13 @@ class Partners:
     unused: tuple[str, ...] = ()  # files or rows without an image in the manifest
     parameters: Mapping[str, float] = field(default_factory=dict)  # of the distortion, where a list has them
 
-    def of_images(self, ids: Collection[str]) -> Partners:
+    def of_images(self, ids: Iterable[str]) -> Partners:
         """Return the partners of some of the images."""
         return replace(self, paths={name: self.paths[name] for name in ids if name in self.paths}, unused=())
+
+    def file_digests(self) -> dict[str, str | None]:
+        """Return image id → SHA-256 of the file of its partner; None if unreadable, as its shard says."""
+        return {image: _file_digest(self.root, path) for image, path in self.paths.items()}
 
     def read(self, image: ImageRecord) -> Image:
         """Return the partner of `image`; InvalidImage with the reason if missing, unreadable or of another size."""
@@ -54,6 +68,13 @@ class Partners:
             sizes = f"{width} x {height} px, the image {image.width} x {image.height} px"
             raise InvalidImage(f"its partner {path} is {sizes}")
         return partner
+
+
+def _file_digest(root: Path, path: str) -> str | None:
+    try:
+        return hashlib.sha256(read_bytes(root, path)).hexdigest()
+    except InvalidImage:
+        return None
 
 
 def match_levels(source: str, images: Sequence[ImageRecord], root: Path) -> tuple[Partners, ...]:
@@ -255,3 +276,105 @@ def _stem(path: str) -> str:
 
 def _folded_stem(path: str) -> str:
     return _stem(path).casefold()
+
+
+# What is said about the external pairs of a store, by column: a name and a level.
+
+THUMBNAILS = "thumbnails"  # folder of the pairs' thumbnails, needed until the store is finished
+MEASURED = "measured"  # in run.json: remarks on the pairs, for the summary of a later run
+MISMATCHES_SHOWN = 10
+
+
+def label_of(column: str, external: Mapping[str, Partners]) -> str:
+    """Return a column of external pairs as messages name it: without its number where it is the only level.
+
+    >>> none = Partners(Path(), {}, {})
+    >>> label_of("scan-1", {"scan-1": none}), label_of("scan-1", {"scan-1": none, "scan-2": none})
+    ('scan', 'scan-1')
+    """
+    name = column.rpartition("-")[0]
+    return column if sum(other.rpartition("-")[0] == name for other in external) > 1 else name
+
+
+def require_a_pair(name: str, partners: Partners, images: Iterable[ImageRecord]) -> None:
+    """Raise PipelineError if no partner of `images` can be used; reads partners up to the first usable."""
+    reasons = []
+    for image in images:
+        try:
+            partners.read(image)
+            return
+        except InvalidImage as unusable:
+            reasons.append(f"{image.path}: {unusable.reason}")
+    reasons.sort(key=lambda reason: reason.endswith("no distorted partner"))  # others first
+    raise PipelineError(f"{name} has no usable pair among {len(reasons)} images; the first is {reasons[0]}")
+
+
+def unused_partners(external: Mapping[str, Partners]) -> Iterator[str]:
+    """Yield a line for each column with files or rows of no image in the manifest."""
+    for column, partners in external.items():
+        if partners.unused:
+            count, first, name = len(partners.unused), partners.unused[0], label_of(column, external)
+            yield f"{count} of {name} not used: no image of the manifest for {first}{' and others' * (count > 1)}"
+
+
+def shifts(work: Path, external: Mapping[str, Partners], shards: Sequence[str], *, align: bool) -> Iterator[str]:
+    """Yield the shift and gain of each name of external pairs, and a remark if a clear share is shifted."""
+    if not external:
+        return
+    facts: dict[str, dict[str, Mapping[str, Any]]] = {column: {} for column in external}
+    for record in read_records([work / "records" / f"{shard}.parquet" for shard in shards], PairRecord):
+        column = distorted_column(record.distortion, record.level)
+        if column in external:
+            facts[column][record.image] = json.loads(record.facts)
+    for column, of_image in facts.items():
+        name = label_of(column, external)
+        pairs = [Registration.of_facts(values) for values in of_image.values()]
+        gains = [pair.gain for pair in pairs if pair.gain is not None]
+        shifts = [pair.shift_px for pair in pairs if pair.is_reliable]
+        gain = f"median gain {np.median(gains):.2f}" if gains else "gain not measurable"
+        shift = f"median shift {np.median(shifts):.2f} px, largest {max(shifts):.2f} px, " if shifts else ""
+        yield f"{name}: {shift}{gain}; the shift is reliable in {len(shifts)} of {len(pairs)} pairs"
+        if align:
+            count = sum(pair.move is not None for pair in pairs)
+            left = len(pairs) - len(shifts)
+            yield f"{name}: {count} pristine images moved onto their partners" + (
+                f"; {left} pairs stay as they are, because their shift is not reliable" if left else ""
+            )
+        elif are_shifted(pairs):
+            yield (
+                f"{count_shifted(pairs)} of {len(pairs)} pairs of {name} are shifted by more than {SHIFTED_PX} px: "
+                "--align moves the pristine images onto them; a shift that is part of the distortion should stay"
+            )
+
+
+def mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for external pairs that resemble each other less than another pairing."""
+    thumbnails: dict[str, NDArray[np.float32]] = {}
+    for path in (work / THUMBNAILS / f"{shard}.npz" for shard in shards):
+        if path.is_file():  # a repair makes damaged shards only
+            with np.load(io.BytesIO(path.read_bytes())) as stored:
+                thumbnails |= {name: stored[name].astype(np.float32) for name in stored.files}
+    for column, partners in external.items():
+        name = label_of(column, external)
+        images = [image for image in partners.paths if f"{column}/{image}" in thumbnails]
+        pairs = [thumbnails[f"{column}/{image}"] for image in images]
+        found = list(find_mismatches([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+        if not found:
+            continue
+        yield (
+            f"warning: {len(found)} of {len(images)} partners of {name} seem to be of another image, mirrored or "
+            "turned; correct or remove these files, and make the store again"
+        )
+        for index, better, score, pair_score in found[:MISMATCHES_SHOWN]:
+            image = images[index]
+            like = f"resembles {images[better] if isinstance(better, int) else f'its image {better}'} ({score:.2f})"
+            like = "resembles no image" if better is None else like
+            yield f"{image}: its partner {partners.paths[image]} in {name} {like}, its own image by {pair_score:.2f}"
+        if len(found) > MISMATCHES_SHOWN:
+            yield f"and {len(found) - MISMATCHES_SHOWN} more"
+
+
+def measured_before(store: Path) -> list[str]:
+    """Return the lines of `shifts` and `mismatches` of the run that made the store."""
+    path = store / "run.json"
+    return read_json(path).get(MEASURED, []) if path.is_file() else []

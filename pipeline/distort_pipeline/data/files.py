@@ -17,16 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from distort_pipeline.data.remote import RemotePath, is_remote
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Json, digest
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Record = TypeVar("Record")
 
 STORE, LISTING = "store.json", "files.json"
-UNLISTED = (STORE, "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
+LABELS = "labels"  # folder of a corpus for its labels, each a store
+UNLISTED = (STORE, "run.json", LABELS)  # labels are added to a finished corpus, with listings of their own
 LITTER = {  # left in any folder by file managers, file systems and network disks
     *(".DS_Store", ".localized", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems"),
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),
@@ -238,15 +242,17 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+def write_listing(folder: Path, known: Mapping[str, str], *, without: Sequence[str] = ()) -> dict[str, str]:
     """Write the SHA-256 of every file in `folder` to files.json, and return {"files.json": its SHA-256}.
+
+    `known` are the digests of files from when they were written; the others are read.
 
     Omitted are store.json (written later), run.json (different in each run), labels (added afterwards), litter and the
     folders `without`.
     """
     names = store_files(folder, without)
     with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib releases the GIL
-        digests = list(pool.map(file_digest, (folder / name for name in names)))
+        digests = list(pool.map(lambda name: known.get(name) or file_digest(folder / name), names))
     write_json(folder / LISTING, dict(zip(names, digests, strict=True)))
     return {LISTING: file_digest(folder / LISTING)}
 
@@ -284,6 +290,15 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of the bytes of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 over names, shapes, types and bytes of `arrays`, sorted by name."""
+    sha = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
 
 
 def sealed(metadata: Mapping[str, Json]) -> dict[str, Json]:

@@ -14,18 +14,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
 from distort_pipeline.data.arrays import ARROW, read_records, write_table
 from distort_pipeline.data.corpora import CorpusStore
-from distort_pipeline.data.files import read_metadata
+from distort_pipeline.data.files import LABELS, read_metadata
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.lists import Row, csv_table, list_text
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import label_column
-from distort_pipeline.records import digest, digest_rows
+from distort_pipeline.records import digest_rows
 
 RATING, CHOICE = "rating", "choice"  # kinds of ratings
 RATING_COLUMNS = ("sample", "score")
@@ -128,7 +128,6 @@ def _sample(text: str, samples: range, where: str) -> int:
 
 KIND = "labels"
 VERSION = 2
-FOLDER = "labels"
 PEOPLE, METRIC = "people", "metric"  # origin of the values
 
 
@@ -212,12 +211,11 @@ def value_path(folder: Path, batch: str) -> Path:
     return folder / "values" / f"{batch}.parquet"
 
 
-def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> None:
-    """Write the values of one batch, then the ledger entry."""
+def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> LedgerEntry:
+    """Write the values of one batch, then the ledger entry; return the entry."""
     path = value_path(folder, batch)
     write_table(path, values, kind)
-    fields = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
-    Ledger(folder).note(batch, cast(LedgerEntry, {**fields, "digest": digest(fields)}), [path])
+    return Ledger(folder).note(batch, {"samples": len(values), "values": digest_rows(values)}, [path])
 
 
 def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:
@@ -231,7 +229,7 @@ def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:
 
 def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:
     """Return the labels added to `corpus`, sorted by name; PipelineError for a label of another corpus."""
-    folder = corpus.folder / FOLDER
+    folder = corpus.folder / LABELS
     names = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     stores = tuple(LabelStore(folder / name) for name in names)
     for store in stores:

@@ -12,24 +12,35 @@ bytes, and stores are published atomically.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Required, TypedDict
+from typing import Required, TypedDict, TypeVar, cast
 
-from google_crc32c import extend, value
-
-from distort_pipeline.data.files import from_json, json_bytes, read_json, to_json, write_bytes, write_json, write_parts
+from distort_pipeline.data.files import (
+    file_digest,
+    from_json,
+    json_bytes,
+    read_json,
+    to_json,
+    write_bytes,
+    write_json,
+    write_parts,
+)
 from distort_pipeline.data.remote import RemotePath, is_remote
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.process import track
+from distort_pipeline.records import digest
+
+Task = TypeVar("Task")
 
 BEAT_SECONDS = 5.0
 EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store may delay some
@@ -200,15 +211,14 @@ def _holder(path: Path) -> Holder | None:
 
 
 CHECKING_THREADS = 4
-WRITTEN = "written"  # folder of sizes and checksums of finished shards, until the store is finished
-CRC_BLOCK_BYTES = 2**18
 
 
 class LedgerEntry(TypedDict, total=False):
-    """The ledger's entry of a finished shard; each kind of store has some of the fields, all have the first two."""
+    """The ledger's entry of a finished shard; each kind of store has some of the fields, all have the first three."""
 
     shard: Required[str]
-    digest: Required[str]  # of the fields below, but for `side_by_side`
+    digest: Required[str]  # of the fields below
+    files: Required[Mapping[str, str]]  # path → SHA-256; in the digest of exports only: other files vary with libraries
     samples: int
     tiles: int
     pairs: int
@@ -218,53 +228,71 @@ class LedgerEntry(TypedDict, total=False):
     report: str
     truth: str
     arrays: Mapping[str, str]  # column → digest of its pixels
-    files: Mapping[str, str]  # path → SHA-256
     missing: Sequence[Mapping[str, str]]  # image, distortion and reason of each that could not be used
     accepted: bool | None  # of a batch; None: not judged
-    side_by_side: str  # digest of a PNG
 
 
 class Ledger:
     """A small JSON file for each finished shard, written last: its existence marks the shard as finished.
 
-    Like the pixels, entries are not flushed: a flush waits for all pending writes, half a second on a busy disk. So a
-    power cut can leave an entry without all bytes of its shard. Until the store is finished, the folder WRITTEN holds
-    size and CRC-32C of each shard's files, and `discard_damaged` compares them when the work is resumed.
+    It holds the SHA-256 of the shard's files. Like the pixels, entries are not flushed: a flush waits for all pending
+    writes, half a second on a busy disk. So a power cut can leave an entry without all bytes of its shard, and
+    `discard_damaged` compares them when the work is resumed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.work = folder
         self.folder = folder / "ledger"
 
-    def note(self, name: str, entry: LedgerEntry, files: Iterable[Path] = ()) -> None:
+    def note(self, name: str, fields: Mapping[str, object], files: Iterable[Path] = ()) -> LedgerEntry:
         """Mark the shard `name` as finished, with its counts and digests; `files` are its files and folders."""
-        data = json_bytes(entry)
-        path = self.folder / f"{name}.json"
-        if not is_remote(path):  # objects are whole, or absent
-            written = {file.relative_to(self.work).as_posix(): _written(file) for file in _all_files(files)}
-            written[path.relative_to(self.work).as_posix()] = [len(data), value(data)]
-            write_parts(self.work / WRITTEN / path.name, (json_bytes(written),), flush=False)
-        write_parts(path, (data,), flush=False)
+        fields = {"shard": name, **fields}
+        digests = file_digests(self.work, files)
+        entry = cast(LedgerEntry, {"files": digests, **fields, "digest": digest(fields)})
+        write_parts(self.folder / f"{name}.json", (json_bytes(entry),), flush=False)
+        return entry
+
+    def run_unfinished(
+        self,
+        function: Callable[[Task], LedgerEntry],
+        tasks: Mapping[str, Task],
+        workers: Workers,
+        *,
+        label: str,
+        unit: str,
+        sizes: Mapping[str, int] | None = None,
+    ) -> Iterator[LedgerEntry]:
+        """Run those of the named `tasks` that are not finished, and yield the entry of each.
+
+        `sizes` are of the tasks in units, for the progress line; default: 1 each.
+        """
+        of = sizes or dict.fromkeys(tasks, 1)
+        finished = self.finished(tasks)
+        results = run_tasks(function, [task for name, task in tasks.items() if name not in finished], workers)
+        done = sum(of[name] for name in finished)
+        return track(
+            results, total=sum(of.values()), label=label, unit=unit, done=done, size=lambda entry: of[entry["shard"]]
+        )
 
     def discard_damaged(self) -> int:
-        """Delete the entries of shards whose files are not as written, as after a power cut; return their number.
-
-        Entries without sizes are kept: intact shards of a store under repair.
-        """
-        entries = [self.folder / path.name for path in sorted((self.work / WRITTEN).glob("*.json"))]
-        entries = [entry for entry in entries if entry.exists()]
+        """Delete the entries of shards whose files are not as written, as after a power cut; return their number."""
+        if is_remote(self.folder):
+            return 0  # objects are whole, or absent
+        names = [path.stem for path in sorted(self.folder.glob("*.json"))]
         with ThreadPoolExecutor(CHECKING_THREADS) as pool:  # most of the time is reading
-            intact = list(pool.map(self._is_as_written, entries))
-        damaged = [entry for entry, is_intact in zip(entries, intact, strict=True) if not is_intact]
-        for entry in damaged:
-            entry.unlink()
+            intact = list(pool.map(self._is_as_written, names))
+        damaged = [name for name, is_intact in zip(names, intact, strict=True) if not is_intact]
+        for name in damaged:
+            (self.folder / f"{name}.json").unlink()
         return len(damaged)
 
-    def _is_as_written(self, entry: Path) -> bool:
+    def _is_as_written(self, name: str) -> bool:
         try:
-            written = json.loads((self.work / WRITTEN / entry.name).read_bytes())
-            return all(_written(self.work / name) == expected for name, expected in written.items())
-        except (OSError, ValueError, AttributeError):
+            ((entry,), data) = self.entries([name]), (self.folder / f"{name}.json").read_bytes()
+            files = entry.get("files", {})  # absent from those of versions below 0.1
+            is_whole = data == json_bytes(entry)
+            return is_whole and all(file_digest(self.work / file) == sha for file, sha in files.items())
+        except (OSError, PipelineError):
             return False
 
     def finished(self, names: Iterable[str]) -> set[str]:
@@ -276,20 +304,21 @@ class Ledger:
         """Return the entries of `names`, in order; PipelineError if missing or damaged."""
         return [read_json(self.folder / f"{name}.json") for name in names]
 
+    def every_file(self) -> Iterator[tuple[str, str, str]]:
+        """Yield shard, path and SHA-256 of the files of all finished shards; damaged entries are left out."""
+        for path in self.folder.glob("*.json"):
+            with suppress(PipelineError, LookupError, AttributeError):  # any JSON value
+                yield from ((path.stem, file, sha) for file, sha in read_json(path)["files"].items())
+
+
+def file_digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """Return path below `folder` → SHA-256 of the files among `paths`, and of those in the folders among them."""
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in _all_files(paths)}
+
 
 def _all_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files among `paths`, and all files below the folders among them."""
     for path in paths:
         if path.is_dir():
             yield from (file for file in path.rglob("*") if file.is_file())
         else:
             yield path
-
-
-def _written(path: Path) -> list[int]:
-    """Return the size and the CRC-32C of the bytes of a file."""
-    size = crc = 0
-    with path.open("rb") as file:
-        while block := file.read(CRC_BLOCK_BYTES):
-            size, crc = size + len(block), extend(crc, block)
-    return [size, crc]

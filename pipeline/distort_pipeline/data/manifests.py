@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, Rejected, canonical, digest_rows, row
 
@@ -101,11 +101,7 @@ def is_rejected(first_line: str) -> bool:
 
 def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
     """Write the rejected files with reasons as the CSV at `path`, atomically."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(REJECTED_COLUMNS)
-    table.writerows((rejected.path, rejected.reason) for rejected in rows)
-    write_bytes(path, text.getvalue().encode())
+    write_csv(path, REJECTED_COLUMNS, ((rejected.path, rejected.reason) for rejected in rows))
 
 
 def _metadata(line: str, path: Path) -> dict[str, str]:
@@ -179,7 +175,7 @@ def write_attributions(path: Path, attributions: Iterable[Attribution]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     table.writerows(dataclasses.astuple(attribution) for attribution in attributions)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode())  # perhaps in an object store
 
 
 def read_attributions(path: Path) -> list[Attribution]:

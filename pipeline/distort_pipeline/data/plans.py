@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -102,6 +103,16 @@ class CorpusPlan:
     tiles: tuple[ReferenceTile, ...]
     batches: tuple[Batch, ...]
     available_tiles: int
+
+    def tiles_by_shard(self, per_shard: int) -> dict[int, tuple[ReferenceTile, ...]]:
+        """Return number → reference tiles of each shard of tiles."""
+        return {number: tuple(tiles) for number, tiles in groupby(self.tiles, lambda tile: tile.number // per_shard)}
+
+    def bytes_without(self, finished: Collection[str], per_shard: int) -> int:
+        """Return the bytes of the pixels of all shards but the `finished` ones, without compression."""
+        tiles = [tile for tile in self.tiles if tile_shard(tile.number // per_shard) not in finished]
+        tiles += [sample.tile for batch in self.batches if batch.name not in finished for sample in batch.samples]
+        return sum(3 * tile.tile.height * tile.tile.width for tile in tiles)
 
     def tile_shards(self, per_shard: int) -> list[str]:
         """Return the names of the shards of tiles, each with `per_shard` tiles except the last."""

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import PIL
 
-from distort_pipeline.distortions import DISTORTIONS, Distorted
-from distort_pipeline.distortions.severity_scale import SeverityScale
+from distort_pipeline.distortions import DISTORTIONS, Distorted, SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.process import MEMORY_FOLDER, TMPDIR, scratch_folder, temporary_folder
 from distort_pipeline.records import Image

@@ -7,8 +7,7 @@ import re
 import cv2
 import numpy as np
 
-from distort_pipeline.distortions import DISTORTIONS, Distorted, unsuitable
-from distort_pipeline.distortions.severity_scale import SeverityScale
+from distort_pipeline.distortions import DISTORTIONS, Distorted, SeverityScale, unsuitable
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Image
 

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from distort_pipeline.distortions import DISTORTIONS
-from distort_pipeline.distortions.severity_scale import SeverityScale
+from distort_pipeline.distortions import DISTORTIONS, SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Image, to_uint8
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.data.conditions import ModelCapabilities
 from distort_pipeline.data.files import from_json, read_metadata, to_json
+from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.distortions.presets import default_index
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.records import Json
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ models/jpeg/side_by_side/                 side-by-side images during training
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 import zlib
@@ -27,7 +26,7 @@ from safetensors.numpy import load, save
 
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR
-from distort_pipeline.data.files import is_ours, stored_metadata, write_bytes
+from distort_pipeline.data.files import arrays_digest, is_ours, stored_metadata, write_bytes
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics
 from distort_pipeline.models.card import COMPOSED, DistortionSpec, ModelCard, composite_parameters, read_card
@@ -67,15 +66,6 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         raise PipelineError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise PipelineError(f"{path} is damaged: {error}") from None
-
-
-def arrays_digest(arrays: Arrays) -> str:
-    """Return the SHA-256 over names, shapes, types and bytes of `arrays`, sorted by name."""
-    sha = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
 
 
 @dataclass(frozen=True)

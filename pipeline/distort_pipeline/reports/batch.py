@@ -1,10 +1,11 @@
-"""The report of one batch: divergences, acceptance thresholds, noise floor and baselines."""
+"""The scores of the tiles of one batch, and its report: divergences, acceptance thresholds, noise floor, baselines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,28 @@ from distort_pipeline.data.corpus_metadata import (
     Range,
     TargetAgreement,
 )
-from distort_pipeline.metrics.acceptance import DISTRIBUTION, FALSE_ALARMS, TileStatistics, judge, judge_by_content
-from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB
-from distort_pipeline.metrics.jsd_nss import between_content_baseline, jsd_bits, jsd_nats
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.images import marked_png
+from distort_pipeline.metrics.acceptance import (
+    DISTRIBUTION,
+    FALSE_ALARMS,
+    TileStatistics,
+    content_statistics,
+    judge,
+    judge_by_content,
+    tile_statistics,
+)
+from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB, measured_labels
+from distort_pipeline.metrics.jsd_nss import (
+    between_content_baseline,
+    jsd_bits,
+    jsd_nats,
+    nss_histograms,
+    product_histogram,
+)
 from distort_pipeline.models.store import ValidationHistograms
-from distort_pipeline.records import Json, Judgement, SampleRecord, derive_seed, make_rng
+from distort_pipeline.records import Image, Json, Judgement, SampleRecord, derive_seed, make_rng
+from distort_pipeline.reports.pages import amplified_residual, side_by_side
 
 Counts = NDArray[np.int64]
 
@@ -43,6 +61,39 @@ class TruthStats:
     redrawn: TileStatistics | None = None  # of a second draw; None if deterministic
 
 
+LIMITS = (0, 255)
+
+
+@dataclass(frozen=True)
+class TileScore:
+    """The measures of one distorted tile."""
+
+    clipped: float  # fraction of values at 0 or 255 that are not so in the pristine tile
+    labels: Mapping[str, float | None]  # full-reference metrics
+    histogram: Counts  # (103,)
+    statistics: TileStatistics | None  # of the samples to judge
+    content: NDArray[np.float64] | None  # of their pristine tiles, where these have no truth
+
+
+def score_tile(
+    pristine: Image, distorted: Image, metrics: Collection[str], *, judged: bool = False, external: bool = False
+) -> TileScore:
+    """Return the measures of a distorted tile; those for a judgement only if it is `judged`."""
+    newly_clipped = sum(np.count_nonzero((distorted == at) & (pristine != at)) for at in LIMITS)
+    labels = measured_labels(pristine, distorted, metrics)
+    statistics = None
+    if judged:
+        values = tile_statistics(pristine, distorted, ssim_value=labels["ssim"])
+        statistics = TileStatistics(values[None], nss_histograms(distorted)[None])
+    return TileScore(
+        clipped=newly_clipped / distorted.size,
+        labels=labels,
+        histogram=statistics.jsd_nss[0] if statistics else product_histogram(distorted),
+        statistics=statistics,
+        content=content_statistics(pristine) if judged and external else None,
+    )
+
+
 @dataclass(frozen=True)
 class BatchMeasures:
     """Input of a batch report; `generated` and `pristine` are (n, 103), a row a record."""
@@ -54,6 +105,27 @@ class BatchMeasures:
     statistics: TileStatistics  # of the generated tiles at `judged`
     content: Sequence[NDArray[np.float64]]  # of their pristine tiles, for a model of external pairs
     truth: TruthStats
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[SampleRecord],
+        scores: Sequence[TileScore],
+        *,
+        judged: Sequence[int],
+        pristine: Counts,
+        truth: TruthStats,
+    ) -> BatchMeasures:
+        """Return the measures of the samples with these scores."""
+        return cls(
+            records,
+            np.stack([score.histogram for score in scores]),
+            pristine,
+            judged,
+            TileStatistics.stacked([score.statistics for score in scores if score.statistics]),
+            [score.content for score in scores if score.content is not None],
+            truth,
+        )
 
 
 def batch_report(
@@ -256,3 +328,28 @@ def _agreement(requested: NDArray[np.float64], reached: NDArray[np.float64]) -> 
     varied = np.ptp(requested) > 0 and np.ptp(reached) > 0
     spearman = round(float(scipy.stats.spearmanr(requested, reached).statistic), 6) if varied else None
     return Agreement(float(np.abs(requested - reached).mean()), spearman)
+
+
+def write_batch_report(
+    work: Path, name: str, report: BatchReport, examples: Sequence[tuple[Image, Image, Image | None]]
+) -> list[Path]:
+    """Write the report of the batch `name`, and a side-by-side of `examples` (pristine, generated, true)."""
+    path, drawing = (work / "reports" / f"{name}.{suffix}" for suffix in ("json", "png"))
+    report.save(path)
+    write_bytes(drawing, marked_png(_compare(examples)))
+    return [path, drawing]
+
+
+def _compare(examples: Sequence[tuple[Image, Image, Image | None]]) -> Image:
+    """Return pristine, generated and true images of the examples, if all are known, and residuals side by side."""
+    if any(true is None for _, _, true in examples):
+        columns = ["pristine", "generated", "generated residual x4"]
+        return side_by_side(
+            [[clean, generated, amplified_residual(clean, generated)] for clean, generated, _ in examples], columns
+        )
+    rows = [
+        [clean, generated, true, amplified_residual(clean, generated), amplified_residual(clean, true)]
+        for clean, generated, true in examples
+        if true is not None
+    ]
+    return side_by_side(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])

@@ -28,7 +28,8 @@ from distort_pipeline.data.images import encode_webp
 from distort_pipeline.records import Image
 from distort_pipeline.reports.charts import baseline_dot_plot, histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_verdict import BatchRow, Summary, read_batches, remarks, summaries_of, verdict
-from distort_pipeline.reports.pages import GAIN, PAGE_NAME, Example, batch_examples, template
+from distort_pipeline.reports.examples import GAIN, Example, batch_examples
+from distort_pipeline.reports.pages import PAGE_NAME, template
 
 UNITS = {"psnr": " dB"}
 

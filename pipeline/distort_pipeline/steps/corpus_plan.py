@@ -1,4 +1,7 @@
-"""The inputs and the plan of a corpus: models, images, conditions, and all samples, checked before any work."""
+"""The inputs and the plan of a corpus: models, images, conditions, and all samples, checked before any work.
+
+And the estimate of `--dry-run`.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,15 @@ from distort_pipeline.data.corpus_metadata import (
     ModelLevel,
     ModelMetadata,
 )
-from distort_pipeline.data.manifests import Manifest
-from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
+from distort_pipeline.data.manifests import Manifest, read_manifest
+from distort_pipeline.data.plans import CorpusPlan, PlannedSample, TileGrid, plan_corpus
 from distort_pipeline.distortions import codec_versions, unsuitable
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX
 from distort_pipeline.models.card import DistortionSpec, ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.records import ImageRecord, ModelVerdict, package_versions
+from distort_pipeline.records import ImageRecord, ModelVerdict, Report, package_versions
+from distort_pipeline.steps.batches import seconds_per_sample
 
 Cards = Mapping[str, ModelCard]
 
@@ -277,4 +281,49 @@ def _model_metadata(card: ModelCard, verdicts: Mapping[str, ModelVerdict]) -> Mo
         random=card.is_stochastic,
         grey=card.data.grey,
         evaluation=verdicts.get(card.weights_digest),
+    )
+
+
+BYTES_PER_PIXEL = 178_000 / 256**2  # of a sample and its share of a reference tile, measured; see README
+BATCH_BYTES, BATCH_SECONDS, START_SECONDS = 1e6, 0.3, 4.0  # reports, side-by-sides; imports: measured
+
+
+def estimate(
+    config: GenerateConfig,
+    manifest_path: Path,
+    models: Path | Mapping[str, Path],
+    out: Path,
+    *,
+    root: Path | None = None,
+) -> Report:
+    """Return the samples, bytes and seconds of a corpus, measured on a tile of each generator; nothing is written.
+
+    Of an extended corpus, the new ones.
+    """
+    manifest = read_manifest(manifest_path)
+    root = (root or manifest.root).resolve()
+    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path, earlier=CorpusSettings.of_finished(out))
+    before = (0, *corpus.settings.counts)[-2]
+    planned_batches = [batch for batch in corpus.plan.batches if batch.samples[0].sample >= before]
+    samples: dict[tuple[str, ...], list[PlannedSample]] = {}
+    for batch in planned_batches:
+        samples.setdefault(batch.condition.models, []).extend(batch.samples)
+    seconds = sum(
+        len(planned) * seconds_per_sample({name: corpus.folders[name] for name in names}, planned[0], root, config)
+        for names, planned in samples.items()
+    )
+    batches = len(planned_batches)
+    total = START_SECONDS + (seconds + batches * BATCH_SECONDS) / max(config.workers, 1)
+    every = [sample for planned in samples.values() for sample in planned]
+    pixels = sum(sample.tile.tile.height * sample.tile.tile.width for sample in every)
+    size = batches * BATCH_BYTES + pixels * BYTES_PER_PIXEL
+    counts = {"samples": len(every), "tiles": len(corpus.plan.tiles), "bytes": round(size), "seconds": round(total)}
+    return Report(
+        "generate",
+        counts,
+        (
+            f"{len(every)} samples in {batches} batches, of {len(corpus.plan.tiles)} tiles; "
+            f"{corpus.plan.available_tiles} are available",
+            f"about {size / 1e6:.0f} MB and {total:.0f} s; nothing was written",
+        ),
     )

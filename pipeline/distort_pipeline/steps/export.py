@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import check_free_space, write_json
-from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.leases import Ledger, LedgerEntry, file_digests
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.execution import Workers
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score, ShardFormat
 from distort_pipeline.exports.croissant import write_checksums, write_documents
 from distort_pipeline.exports.source import StudySettings, matching, plan_parts
-from distort_pipeline.process import track
 from distort_pipeline.records import Json, Report, digest, package_versions, row
 
 TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
@@ -75,15 +72,15 @@ def run(
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
         unfinished = [part for part in parts if part.batch not in finished]
-        check_free_space(out, _bytes_needed(source, unfinished, per_sample=isinstance(exporter, ShardFormat)))
-        tasks = [PartTask(corpus, work, config.format, config.label, labels, truth, part) for part in unfinished]
-        results = run_tasks(write_part, tasks, workers or Workers(config.workers))
-        for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
+        build.require_space(_bytes_needed(source, unfinished, per_sample=isinstance(exporter, ShardFormat)))
+        tasks = {part.batch: PartTask(corpus, work, config.format, config.label, labels, truth, part) for part in parts}
+        workers = workers or Workers(config.workers)
+        for _ in ledger.run_unfinished(write_part, tasks, workers, label="export", unit="batches"):
             pass
         files = exporter.finish(source, parts, work)
         files += write_documents(exporter, source, parts, work, config.format, date=config.date)
         names = [part.batch for part in parts]
-        _note_tables(ledger, files, work, names)
+        _note_tables(ledger, files, names)
         entries = ledger.entries([*names, TABLES])
         counts = {
             "samples": sum(part.samples for part in parts),
@@ -99,8 +96,8 @@ def run(
             manifest_digest=source.corpus.metadata.manifest_digest,
             packages=package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
         )
-        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(unfinished)})
-        build.publish(row(metadata))
+        seconds = round(time.monotonic() - started, 3)
+        build.publish(row(metadata), run={"seconds": seconds, "made_now": len(unfinished)})
     summary = f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"
     return Report("export", counts, (summary, *remarks, f"export: {out}"))
 
@@ -139,13 +136,12 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     return plan_parts(columns, conditions, selected, config.limit), LeftOut(int(flagged.sum()), without_score)
 
 
-def write_part(task: PartTask) -> str:
-    """Write one part, then the entry of the ledger. Return its name."""
+def write_part(task: PartTask) -> LedgerEntry:
+    """Write one part, then the entry of the ledger. Return the entry."""
     exporter = EXPORTS.get(task.format)()
     source = ExportSource(task.corpus, task.label, labels=task.labels, **task.truth)
     files = exporter.write_part(source, task.part, task.work)
-    _note(Ledger(task.work), task.part.batch, _digests(files, task.work), files)
-    return task.part.batch
+    return Ledger(task.work).note(task.part.batch, {"files": file_digests(task.work, files)})
 
 
 def _require_scale(form: str, scale: tuple[float, float] | None, score: Score) -> None:
@@ -198,26 +194,12 @@ def _flagged(source: ExportSource, columns: Mapping[str, NDArray[Any]]) -> NDArr
     return np.array([f"{condition}-{batch:05d}" in source.flagged for condition, batch in batches], bool)
 
 
-def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
-    """Return path → SHA-256 of the bytes of each file."""
-    digests = {}
-    for path in files:
-        with path.open("rb") as file:
-            digests[path.relative_to(work).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def _note(ledger: Ledger, name: str, digests: Mapping[str, str], files: Sequence[Path] = ()) -> None:
-    fields = {"shard": name, "files": dict(digests)}
-    ledger.note(name, cast(LedgerEntry, {**fields, "digest": digest(fields)}), files)
-
-
-def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Sequence[str]) -> None:
+def _note_tables(ledger: Ledger, files: Sequence[Path], names: Sequence[str]) -> None:
     """Write the checksums of all files, and the entry of the ledger for the files of all parts."""
-    tables = _digests(files, work)
+    tables = file_digests(ledger.work, files)
     parts = {path: sha for entry in ledger.entries(names) for path, sha in entry["files"].items()}
-    checksums = write_checksums(work, {**parts, **tables})
-    _note(ledger, TABLES, {**tables, **_digests([checksums], work)})
+    checksums = write_checksums(ledger.work, {**parts, **tables})
+    ledger.note(TABLES, {"files": {**tables, **file_digests(ledger.work, [checksums])}})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,32 +9,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.data.arrays import PIXELS
-from distort_pipeline.data.builds import LABELS, StagedStore, require_destination, restore_replaced, share_files
+from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, CorpusSettings, describe_corpus
 from distort_pipeline.data.corpus_pixels import create_arrays
-from distort_pipeline.data.files import check_free_space, to_json, write_json
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
-from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
-from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.process import track
-from distort_pipeline.records import Report, digest
+from distort_pipeline.execution import Workers
+from distort_pipeline.records import Report
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
-from distort_pipeline.steps.batches import BatchTask, make_batch, seconds_per_sample
+from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
-
-Task = TypeVar("Task")
 
 LEFT_OUT_SHOWN = 5
 
@@ -60,23 +52,19 @@ def run(
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
 
-    known = earlier or finished_settings(out)
+    known = earlier or CorpusSettings.of_finished(out)
     corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path, earlier=known)
     grows = known is not None and corpus.settings.counts[:-1] == known.counts and not earlier
-    build = StagedStore(out, digest(to_json(corpus.settings)), replaced=digest(to_json(known)) if grows else None)
+    build = StagedStore(out, corpus.settings.digest, replaced=known.digest if known and grows else None)
     if build.complete():
         metadata = CorpusMetadata.load(out)
         remarks = (f"{out} is already complete; nothing to do", *_remarks(out, metadata))
         return Report("generate", {"samples": config.count, **_left_out_count(metadata)}, remarks)
     require_images(root)
-    if grows and (out / LABELS).is_dir():
-        raise PipelineError(
-            f"{out} has labels, which would lack the new samples: move {out / LABELS} away, label again"
-        )
     with build.writing() as work:
-        if grows:
-            share_files(out, work, [*SHARED, PIXELS, "ledger"])
-        check_free_space(out, _bytes_needed(corpus.plan, Ledger(work), config.samples_per_shard))
+        ledger = Ledger(work)
+        shards = [*corpus.plan.tile_shards(config.samples_per_shard), *(batch.name for batch in corpus.plan.batches)]
+        build.require_space(corpus.plan.bytes_without(ledger.finished(shards), config.samples_per_shard))
         create_arrays(
             work,
             corpus.plan,
@@ -86,11 +74,11 @@ def run(
         )
         tile_tasks = _tile_tasks(corpus, config, work=work, root=root)
         tiles = {name: len(task.tiles) for name, task in tile_tasks.items()}
-        for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, tiles, label="tiles", unit="tiles"):
+        for _ in ledger.run_unfinished(make_tile_shard, tile_tasks, workers, label="tiles", unit="tiles", sizes=tiles):
             pass
         batch_tasks = _batch_tasks(corpus, config, work=work, root=root, threads=workers.threads)
         workers = dataclasses.replace(workers, gpu=corpus.needs_backend)
-        batches_now = _make_batches(batch_tasks, work, workers, stop=config.on_fail == "stop")
+        batches_now = _make_batches(batch_tasks, ledger, workers, stop=config.on_fail == "stop")
         metadata = describe_corpus(
             work,
             corpus.settings,
@@ -100,91 +88,29 @@ def run(
             left_out=corpus.left_out,
             packages=corpus.packages,
         )
-        seconds = round(time.monotonic() - started, 3)
-        write_json(work / "run.json", {"seconds": seconds, "batches_now": batches_now, "workers": workers.count})
-        write_json(work / "store.json", metadata.to_json())
+        metadata.save(work)
         write_corpus_page(work)
         write_attributions(work / ATTRIBUTIONS, attributions_of(corpus.images))
-        build.publish(metadata.to_json())
+        seconds = round(time.monotonic() - started, 3)
+        run_facts = {"seconds": seconds, "batches_now": batches_now, "workers": workers.count}
+        build.publish(metadata.to_json(), run=run_facts)
     return _report(out, metadata)
 
 
-BYTES_PER_PIXEL = 178_000 / 256**2  # of a sample and its share of a reference tile, measured; see README
-BATCH_BYTES, BATCH_SECONDS, START_SECONDS = 1e6, 0.3, 4.0  # reports, side-by-sides; imports: measured
-
-
-def estimate(
-    config: GenerateConfig,
-    manifest_path: Path,
-    models: Path | Mapping[str, Path],
-    out: Path,
-    *,
-    root: Path | None = None,
-) -> Report:
-    """Return the samples, bytes and seconds of a corpus, measured on a tile of each generator; nothing is written.
-
-    Of an extended corpus, the new ones.
-    """
-    manifest = read_manifest(manifest_path)
-    root = (root or manifest.root).resolve()
-    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path, earlier=finished_settings(out))
-    before = (0, *corpus.settings.counts)[-2]
-    planned_batches = [batch for batch in corpus.plan.batches if batch.samples[0].sample >= before]
-    samples: dict[tuple[str, ...], list[PlannedSample]] = {}
-    for batch in planned_batches:
-        samples.setdefault(batch.condition.models, []).extend(batch.samples)
-    seconds = sum(
-        len(planned) * seconds_per_sample({name: corpus.folders[name] for name in names}, planned[0], root, config)
-        for names, planned in samples.items()
-    )
-    batches = len(planned_batches)
-    total = START_SECONDS + (seconds + batches * BATCH_SECONDS) / max(config.workers, 1)
-    every = [sample for planned in samples.values() for sample in planned]
-    pixels = sum(sample.tile.tile.height * sample.tile.tile.width for sample in every)
-    size = batches * BATCH_BYTES + pixels * BYTES_PER_PIXEL
-    counts = {"samples": len(every), "tiles": len(corpus.plan.tiles), "bytes": round(size), "seconds": round(total)}
-    return Report(
-        "generate",
-        counts,
-        (
-            f"{len(every)} samples in {batches} batches, of {len(corpus.plan.tiles)} tiles; "
-            f"{corpus.plan.available_tiles} are available",
-            f"about {size / 1e6:.0f} MB and {total:.0f} s; nothing was written",
-        ),
-    )
-
-
-SHARED = ("records", "reports", "truth")  # folders with a file of each shard
-
-
-def finished_settings(out: Path) -> CorpusSettings | None:
-    """Return the settings of the finished local corpus at `out`; None if there is none."""
-    if is_remote(out):
-        return None
-    restore_replaced(out)
-    try:
-        return CorpusMetadata.load(out).settings
-    except PipelineError:  # nothing, or another store: a matter for `StagedStore`
-        return None
-
-
 def _tile_tasks(corpus: PreparedCorpus, config: GenerateConfig, *, work: Path, root: Path) -> dict[str, TileTask]:
-    shards: dict[int, list[ReferenceTile]] = {}
-    for tile in corpus.plan.tiles:
-        shards.setdefault(tile.number // config.samples_per_shard, []).append(tile)
     tasks = [
         TileTask(
             work=work,
             root=root,
             number=number,
-            tiles=tuple(tiles),
+            tiles=tiles,
             truths=corpus.shared_truths,
             truth_images=config.truth_images,
             seed=config.seed,
             whole_images=config.whole_images,
             significances=corpus.needs_significances,
         )
-        for number, tiles in shards.items()
+        for number, tiles in corpus.plan.tiles_by_shard(config.samples_per_shard).items()
     ]
     return {task.name: task for task in tasks}
 
@@ -206,49 +132,16 @@ def _batch_tasks(
     }
 
 
-def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int:
-    """Return the number of bytes of the unfinished shards without compression."""
-    shards = plan.tile_shards(tiles_per_shard)
-    finished = ledger.finished([*shards, *(batch.name for batch in plan.batches)])
-    tiles = [tile for tile in plan.tiles if shards[tile.number // tiles_per_shard] not in finished]
-    tiles += [sample.tile for batch in plan.batches if batch.name not in finished for sample in batch.samples]
-    return sum(3 * tile.tile.height * tile.tile.width for tile in tiles)
-
-
-def _run_unfinished(
-    function: Callable[[Task], LedgerEntry],
-    tasks: Mapping[str, Task],
-    work: Path,
-    workers: Workers,
-    sizes: Mapping[str, int],
-    *,
-    label: str,
-    unit: str,
-) -> Iterator[Any]:
-    """Yield the ledger entry of each of the named `tasks` that is not in the ledger yet; `sizes` are in units."""
-    finished = Ledger(work).finished(tasks)
-    results = run_tasks(function, [task for name, task in tasks.items() if name not in finished], workers)
-    done = sum(sizes[name] for name in finished)
-    return track(
-        results,
-        total=sum(sizes.values()),
-        label=label,
-        unit=unit,
-        done=done,
-        size=lambda entry: sizes[entry["shard"]],
-    )
-
-
-def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, *, stop: bool) -> int:
+def _make_batches(tasks: Mapping[str, BatchTask], ledger: Ledger, workers: Workers, *, stop: bool) -> int:
     """Write the unfinished batches and return their number; with `stop`, PipelineError at a rejected batch."""
-    finished = Ledger(work).finished(tasks)
+    finished = ledger.finished(tasks)
     if stop:  # also at a batch of an earlier run: running again must not hide a rejection
-        for entry in Ledger(work).entries(sorted(finished)):
-            _stop_at_rejection(entry, work)
+        for entry in ledger.entries(sorted(finished)):
+            _stop_at_rejection(entry, ledger.work)
     samples = {name: len(task.batch.samples) for name, task in tasks.items()}
-    for entry in _run_unfinished(make_batch, tasks, work, workers, samples, label="generate", unit="samples"):
+    for entry in ledger.run_unfinished(make_batch, tasks, workers, label="generate", unit="samples", sizes=samples):
         if stop:
-            _stop_at_rejection(entry, work)
+            _stop_at_rejection(entry, ledger.work)
     return len(tasks) - len(finished)
 
 

@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,14 @@ from distort_pipeline.data.arrays import (
     PIXELS,
     PixelDigest,
     create_group,
+    create_tiles,
     shard_file,
     write_image,
     write_shard,
     write_table,
 )
 from distort_pipeline.data.containers import InvalidImage
-from distort_pipeline.data.external_pairs import Partners
+from distort_pipeline.data.external_pairs import THUMBNAILS, Partners
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.leases import Ledger, LedgerEntry
 from distort_pipeline.data.pairs import Recipe, val_name
@@ -41,7 +42,6 @@ from distort_pipeline.records import (
     Tile,
     canonical,
     derive_seed,
-    digest,
     digest_rows,
     make_rng,
     sample_seed,
@@ -73,14 +73,19 @@ class Shard:
         return f"{self.split}-{self.number:05d}"
 
     @property
-    def image_ids(self) -> list[str]:
-        """The ids of its images."""
-        return [placed.image.id for placed in self.images]
+    def records(self) -> list[ImageRecord]:
+        """The records of its images."""
+        return [placed.image for placed in self.images]
+
+    @property
+    def image_pixels(self) -> int:
+        """The number of pixels of its images."""
+        return sum(image.width * image.height for image in self.records)
 
     def pixels(self, tile_px: int) -> int:
         """Return the number of pixels in a column: of tiles, or of whole validation images."""
         if self.split == "val":
-            return sum(placed.image.width * placed.image.height for placed in self.images)
+            return self.image_pixels
         return sum(len(placed.tiles) for placed in self.images) * tile_px**2
 
 
@@ -161,7 +166,14 @@ def plan_pairs(
     return PairPlan(tuple(shards), too_small)
 
 
-THUMBNAILS = "thumbnails"  # folder of the external pairs' thumbnails, needed until the store is finished
+def create_arrays(work: Path, recipes: Sequence[Recipe], **layout: int) -> None:
+    """Create the arrays of training tiles; `layout` are the sizes of `create_tiles`."""
+    group = create_group(work)
+    columns = {"pristine": 1}
+    for recipe in recipes:
+        columns[recipe.distortion] = max(columns.get(recipe.distortion, 0), recipe.level_index + 1)
+    for name, levels in columns.items():
+        create_tiles(group, f"train/{name}", levels=levels, **layout)
 
 
 @dataclass(frozen=True)
@@ -188,18 +200,6 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class ShardEntry:
-    """A finished shard in the ledger of a pair store."""
-
-    shard: str
-    pairs: int
-    tiles: int
-    arrays: Mapping[str, str]  # column → digest of its pixels
-    records: str  # digest
-    missing: tuple[Missing, ...]
-
-
-@dataclass(frozen=True)
 class Distorted:
     """A distorted image, the facts of its distortion, and the seed."""
 
@@ -221,8 +221,8 @@ class Aligned:
         return {**self.before.facts(), "moved_y_px": y, "moved_x_px": x}
 
 
-def make_shard(task: ShardTask) -> str:
-    """Write one shard: pixels, records, then the entry of the ledger. Return its name."""
+def make_shard(task: ShardTask) -> LedgerEntry:
+    """Write one shard: pixels, records, then the entry of the ledger. Return the entry."""
     shard = task.shard
     pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in shard.images}
     aligned: dict[str, Aligned] = {}
@@ -265,10 +265,14 @@ def make_shard(task: ShardTask) -> str:
         files.append(task.work / THUMBNAILS / f"{shard.name}.npz")
         write_bytes(files[-1], file.getvalue())
     tiles = sum(len(placed.tiles) for placed in shard.images)
-    fields = asdict(ShardEntry(shard.name, len(records), tiles, digests, digest_rows(records), tuple(missing)))
-    entry = cast(LedgerEntry, {**fields, "digest": digest(fields)})
-    Ledger(task.work).note(shard.name, entry, files)
-    return shard.name
+    fields = {
+        "pairs": len(records),
+        "tiles": tiles,
+        "arrays": digests,
+        "records": digest_rows(records),
+        "missing": [asdict(absent) for absent in missing],
+    }
+    return Ledger(task.work).note(shard.name, fields, files)
 
 
 def align(shard: Shard, pristine: dict[str, Image], partners: Partners) -> tuple[Shard, dict[str, Aligned]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import write_json
+from distort_pipeline.data.files import arrays_digest, write_json
 from distort_pipeline.data.pairs import PairStore, Recipe, open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import KIND, VERSION, Figures, ModelCard, NetworkCard, TrainingSettings, read_card
@@ -21,7 +21,6 @@ from distort_pipeline.models.readme import GREY
 from distort_pipeline.models.store import (
     WEIGHTS,
     ValidationHistograms,
-    arrays_digest,
     assign_weights,
     publish_model,
     weights_of,
@@ -30,7 +29,6 @@ from distort_pipeline.models.store import (
 )
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest, package_versions
-from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.init import (
     Initialization,
@@ -61,7 +59,9 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     require_destination(out)
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
-    if init_from is None and is_external(recipes):
+    if init_from is None and any(recipe.external for recipe in recipes):  # no algorithm is known
+        from distort_pipeline.steps.train_composed import run_composed
+
         return run_composed(config, pairs, recipes, out)
     if config.steps and config.adversarial_weight == config.pixel_weight == 0:
         raise PipelineError("train.adversarial_weight and train.pixel_weight are both 0: the generator needs a loss")

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore
-from distort_pipeline.data.files import to_json, write_json
+from distort_pipeline.data.files import arrays_digest, to_json, write_json
 from distort_pipeline.data.pairs import PairStore, Recipe
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import (
@@ -26,7 +26,7 @@ from distort_pipeline.models.card import (
     NetworkCard,
     TrainingSettings,
 )
-from distort_pipeline.models.store import WEIGHTS, arrays_digest, publish_model, write_arrays, write_histograms
+from distort_pipeline.models.store import WEIGHTS, publish_model, write_arrays, write_histograms
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor
 from distort_pipeline.networks.patches import GRID_PX, PairPatch

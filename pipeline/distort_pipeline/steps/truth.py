@@ -11,23 +11,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import write_table
 from distort_pipeline.data.conditions import Condition, levels_of, same_level
 from distort_pipeline.data.corpora import PRISTINE
-from distort_pipeline.data.corpus_pixels import PixelWriter, Truth, middle, read_truth, truth_of, write_truth_arrays
-from distort_pipeline.data.leases import Ledger, LedgerEntry
+from distort_pipeline.data.corpus_pixels import ShardWriter, Truth, middle, read_truth, truth_of, write_truth_arrays
+from distort_pipeline.data.leases import LedgerEntry
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.metrics.acceptance import TileStatistics, tile_statistics
 from distort_pipeline.metrics.jsd_nss import COUNTS, nss_histograms, product_histogram
 from distort_pipeline.models.card import DistortionSpec
-from distort_pipeline.models.store import arrays_digest
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import (
     Image,
@@ -35,8 +33,6 @@ from distort_pipeline.records import (
     TileRecord,
     canonical,
     derive_seed,
-    digest,
-    digest_rows,
     make_rng,
     sample_seed,
 )
@@ -135,13 +131,12 @@ class TileTask:
 def make_tile_shard(task: TileTask) -> LedgerEntry:
     """Write one shard of reference tiles: pixels, records, truth, then the entry of the ledger. Return the entry."""
     slots = [reference.number for reference in task.tiles]
-    pixels = PixelWriter(task.work, PRISTINE, slots, whole_images=task.whole_images)
+    shard = ShardWriter(task.work, task.name, PRISTINE, slots, whole_images=task.whole_images)
     histograms = []
     for reference in task.tiles:
         tile = cut_tile(read_ingested(task.root, reference.image), reference).copy()  # a view would keep the image
-        pixels.add(tile)
+        shard.add(tile)
         histograms.append(product_histogram(tile))
-    pixels_digest, pixel_files = pixels.close()
     records = [
         TileRecord(
             tile=reference.number,
@@ -155,8 +150,6 @@ def make_tile_shard(task: TileTask) -> LedgerEntry:
         )
         for reference in task.tiles
     ]
-    table = task.work / "records" / f"{task.name}.parquet"
-    write_table(table, records, TileRecord)
     images = _shared_images(task.tiles, task.truths, images=task.truth_images, seed=task.seed)
     truth = {
         "first_tile": np.array(task.tiles[0].number),
@@ -165,17 +158,8 @@ def make_tile_shard(task: TileTask) -> LedgerEntry:
     }
     if task.significances:
         truth["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
-    truth_file = write_truth_arrays(task.work, task.name, truth)
-    fields = {
-        "shard": task.name,
-        "tiles": len(records),
-        "pixels": pixels_digest,
-        "records": digest_rows(records),
-        "truth": arrays_digest(truth),
-    }
-    entry = cast(LedgerEntry, {**fields, "digest": digest(fields)})
-    Ledger(task.work).note(task.name, entry, [*pixel_files, table, truth_file])
-    return entry
+    file, truth_digest = write_truth_arrays(task.work, task.name, truth)
+    return shard.finish(records, [file], tiles=len(records), truth=truth_digest)
 
 
 def _shared_images(
@@ -305,12 +289,12 @@ def own_truth(
         "pristine": np.zeros((0, COUNTS), np.int64),
         **measure_truth(tiles, chosen, rows_to_show(batch, rows) if chosen else [], root=root),
     }
-    file = write_truth_arrays(work, batch.name, arrays)
+    file, truth_digest = write_truth_arrays(work, batch.name, arrays)
     truth = truth_of(arrays)
     names = {kind: kind for kind in truth.histograms}
     stats = _stats([(int(row), truth, index) for index, row in enumerate(truth.rows)], name, names, {})
     examples = dict(zip(truth.example_rows.tolist(), truth.examples.get(name, ()), strict=True))
-    return BatchTruth(stats, examples, file, arrays_digest(arrays))
+    return BatchTruth(stats, examples, file, truth_digest)
 
 
 def _stats(

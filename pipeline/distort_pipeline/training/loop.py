@@ -22,10 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.data.files import write_json
+from distort_pipeline.data.files import arrays_digest, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import graceful_shutdown
-from distort_pipeline.models.store import arrays_digest, read_arrays, write_arrays
+from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.process import track
 from distort_pipeline.records import Registry
 

@@ -19,7 +19,7 @@ from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.pairs import PairStore, Recipe
 from distort_pipeline.data.severity_search import monotone
-from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.distortions import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
 from distort_pipeline.metrics.full_reference import HIGHEST_PSNR_DB, gmsd, psnr, ssim

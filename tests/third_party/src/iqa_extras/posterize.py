@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distort_pipeline.distortions.severity_scale import SeverityScale
+from distort_pipeline.distortions import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Image
 
