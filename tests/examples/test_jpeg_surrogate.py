@@ -78,6 +78,7 @@ def test_a_generator_in_the_loop_trains_the_mark_and_stays_frozen(crops):
     assert np.abs(np.asarray(trained.patterns) - np.asarray(new_marker(0).patterns)).max() > 0
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_program_prints_a_row_for_each_channel(models, small_manifest, capsys):
     sizes = ["--steps", "1", "--batch-size", "2", "--crop-px", "128", "--test-crops", "2"]
     main(["--model", str(models / "jpeg"), "--manifest", str(small_manifest), *sizes])

@@ -52,6 +52,7 @@ def test_the_correlation_is_one_for_a_perfect_scorer_and_minus_one_for_its_oppos
         assert correlations["jpeg"] == pytest.approx(sign)
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_program_prints_a_row_for_each_kind_of_training(finished_corpus, small_manifest, capsys):
     sizes = ["--samples", "3", "--steps", "2", "--batch-size", "2", "--crop-px", "32", "--seeds", "1"]
     main(["--corpus", str(finished_corpus), "--manifest", str(small_manifest), *sizes])

@@ -41,9 +41,10 @@ tf.config.list_physical_devices = listed
 
 devices = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
-from one_step import NETWORKS
+from one_step import NETWORKS as OTHERS
 from distort_pipeline.training import tensorflow_step as step
 
+NETWORKS = replace(OTHERS, base_filters=2, discriminator_filters=2, batch_size=2)
 side, count = NETWORKS.crop_px, NETWORKS.batch_size
 pristine = np.random.default_rng(0).integers(0, 240, (count, side, side, 3), np.uint8)
 
@@ -55,7 +56,7 @@ tf.config.run_functions_eagerly(True)  # a few steps: compiling them would take 
 plain = losses_of(step.TensorflowTrainer(replace(NETWORKS, noise_channels=0)), 1)
 single = step._strategy
 step._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-mirrored = step.TensorflowTrainer(replace(NETWORKS, base_filters=2, discriminator_filters=2))
+mirrored = step.TensorflowTrainer(NETWORKS)
 mirrored_losses = losses_of(mirrored, 2)
 copies = [np.stack([np.asarray(copy) for copy in variable.value.values])
           for variable in mirrored.generator.trainable_variables]
@@ -72,7 +73,9 @@ print(json.dumps({
 }))
 """
 # as in test_backends.py: most of the time is compilation
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 
 
 @pytest.fixture(scope="module")
