@@ -49,7 +49,7 @@ from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step,
 
 STAGES = Path("checkpoints") / "stages"
 NOISE_PX = 256  # of each patch that noise is fitted to
-DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
+DONE_SCORE = 0.04  # nothing is left for a network; the identity scores 4
 DONE_SHARE = 0.03  # of the squared error: parts with images' own parameters explain the distortion
 DONE_MSE = 1.0  # levels², likewise
 EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
