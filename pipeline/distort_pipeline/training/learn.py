@@ -157,7 +157,7 @@ def learn(
         stages=tuple(stages.rows),
         kept=stages.name,
         better_than_identity=stages.score < identity,
-        parts=parts.parts if parts and (stages.best.linear or stages.best.impulses) else (),
+        parts=parts.parts if parts and stages.best.linear else (),
         noise=stages.best.noise is not None,
         mse=parts.mse if parts else None,
         identity_mse=parts.identity_mse if parts else None,
@@ -189,7 +189,7 @@ def _learn_parts(
         data = dataclasses.replace(data, fitted=fitted, held=held)
     parts, fit = _remembered_parts(folder, lambda: fit_composed(data.fitted, jpeg))
     if impulses is not None:
-        parts, fit = parts.with_parts(impulses=impulses), dataclasses.replace(fit, parts=(*fit.parts, "impulses"))
+        parts = parts.with_parts(impulses=impulses)
     stages.consider("parts", parts)
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
