@@ -141,7 +141,7 @@ def without_stripes(bases: Sequence[Levels], residuals: Sequence[Levels]) -> tup
 
 def _line_means(seen: NDArray[np.bool_], residual: Levels) -> NDArray[np.float64]:
     """Return the mean of each row (H, 3) of `residual` (H, W, 3) where `seen`, of all three channels."""
-    weights = seen.all(-1)[..., None]
+    weights = seen.all(-1, keepdims=True)
     sums = (_cut(residual) * weights).sum(1, dtype=np.float64)
     return np.asarray(sums / np.maximum(weights.sum(1), 1))
 
