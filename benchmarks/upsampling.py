@@ -7,7 +7,7 @@ exact 5x5 rewrite, which has a quarter of the multiplications, see studies/neare
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from distort_pipeline.networks.generator import Architecture, build_generator
 from distort_pipeline.records import package_versions
 from studies.nearest_upsampling import nearest_upsampling
 
-FORMS = {"transposed": nullcontext, "nearest": nearest_upsampling}
+FORMS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "transposed": nullcontext,
+    "nearest": nearest_upsampling,
+}
 
 
 def measure(options: Options) -> Result:

@@ -169,21 +169,19 @@ def by_the_recipe(distortion: str, patches: Sequence[PairPatch], budget: Budget,
     generator = ComposedGenerator(body=CompactBody(network.averaged, noise_scale=rms, stochastic=True))
     scorer, best = Scorer([_middle(p) for p in held[:: max(len(held) // 12, 1)]]), BestWeights(folder)
     trainer = AdversarialTrainer(network, settings, steps=budget.adversarial)
-    goes_on = True
 
     def restored() -> list[Any]:
         weights = best.weights()
         return [weights[variable.path] for variable in network.averaged.variables]
 
     def validate(step: int) -> Mapping[str, float]:
-        nonlocal goes_on
         scores = scorer.score(lambda p, seed: generator.distort_part(p.pristine, 1.0, seed, p.position))
         best.offer(step, scores.score, lambda: {v.path: np.array(v) for v in network.averaged.variables})
-        goes_on = trainer.validated(scores.score, restored)
+        trainer.validated(scores.score, restored)
         return {"score": scores.score, "jsd_nss": scores.jsd_nss, "delta_psnr_db": scores.delta_psnr_db}
 
     schedule = Schedule(f"{distortion}, adversary", budget.adversarial, checkpoint_every=100, validate_every=100)
-    train(trainer, crops, folder / "adversary", schedule, validate=validate, goes_on=lambda: goes_on)
+    train(trainer, crops, folder / "adversary", schedule, validate=validate, goes_on=lambda: trainer.goes_on)
     compact.assign(network.averaged, restored())
     return lambda image, seed: generator.distort_part(image, 1.0, seed, TilePosition(0, 0, *image.shape[:2]))
 
@@ -260,9 +258,9 @@ def measure(photos: Path, out: Path, budget: Budget, figures: Path) -> None:
     shown = [pristine]
     for name in DISTORTIONS:
         shown += [true[name], *(generated[recipe][name] for recipe in RECIPES)]
-    rows = np.linspace(0, len(pristine) - 1, SHOWN).round().astype(int)
+    numbers = np.linspace(0, len(pristine) - 1, SHOWN).round().astype(int)
     inside = (slice((JUDGED_PX - STRIP_PX) // 2, (JUDGED_PX + STRIP_PX) // 2),) * 2
-    pixels = np.concatenate([np.concatenate([column[row][inside] for column in shown], axis=1) for row in rows])
+    pixels = np.concatenate([np.concatenate([column[row][inside] for column in shown], axis=1) for row in numbers])
     cv2.imwrite(str(STRIPS), pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])
 
 

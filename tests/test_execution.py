@@ -78,11 +78,6 @@ def test_two_processes_give_the_same_results_and_a_timeout_at_their_end_fails_no
     assert os.getpid() not in {result[2] for result in results}
 
 
-def test_an_error_in_a_worker_process_arrives_as_it_is():
-    with pytest.raises(PipelineError, match="three is refused; choose another"):
-        list(run_tasks(refuse_three, range(9), Workers(1)))
-
-
 def setting(name):
     return dask.config.get(name) if "." in name else os.getenv(name)
 
@@ -149,15 +144,25 @@ def test_a_scheduler_elsewhere_runs_the_tasks():
     assert sorted(result[:2] for result in results) == [(number, number**2) for number in range(7)]
 
 
-def test_a_worker_with_another_version_of_anything_that_decides_bytes_is_refused(monkeypatch):
+@pytest.fixture(scope="module")
+def worker_process():
+    """The workers of a cluster of one process."""
     from distributed import LocalCluster
 
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+        yield Workers(scheduler=cluster.scheduler_address)
+
+
+def test_an_error_in_a_worker_process_arrives_as_it_is(worker_process):
+    with pytest.raises(PipelineError, match="three is refused; choose another"):
+        list(run_tasks(refuse_three, range(9), worker_process))
+
+
+def test_a_worker_with_another_version_of_anything_that_decides_bytes_is_refused(monkeypatch, worker_process):
     versions = execution.deciding_versions()
     assert versions["openjpeg"]
     assert versions["numpy"]
     monkeypatch.setattr(execution, "deciding_versions", lambda: {**versions, "openjpeg": "2.4.0", "absent-here": "1"})
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,  # a process
-        pytest.raises(PipelineError, match=rf"has openjpeg {versions['openjpeg']} instead of 2\.4\.0, which can"),
-    ):
-        list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
+    refused = rf"has openjpeg {versions['openjpeg']} instead of 2\.4\.0, which can"
+    with pytest.raises(PipelineError, match=refused):
+        list(run_tasks(square, range(7), worker_process))

@@ -1,4 +1,4 @@
-"""A wheel of somebody else, built and installed here, adds a distortion, an export format and a logger."""
+"""A wheel of somebody else, built and unpacked here, adds a distortion, an export format and a logger."""
 
 import json
 import os
@@ -21,12 +21,11 @@ PROJECT = Path(__file__).parent / "third_party"
 def run(tmp_path_factory):
     """A function that runs Python, and its worker processes, where the wheel is installed."""
     folder = tmp_path_factory.mktemp("third_party")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     project = shutil.copytree(PROJECT, folder / "project")  # a build writes beside it
-    build = [*pip, "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--wheel-dir", folder, project]
-    subprocess.run(build, check=True)
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"  # as pip would
+    subprocess.run([sys.executable, "-c", build, folder], cwd=project, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", folder / "site", wheel], check=True)
+    shutil.unpack_archive(wheel, folder / "site", "zip")
     paths = [str(folder / "site"), str(PROJECT.parents[1] / "pipeline")]
 
     def run_python(*arguments, cwd=folder):

@@ -30,7 +30,9 @@ def installed(tmp_path_factory):
     subprocess.run(build, check=True)
     (wheel,) = folder.glob("*.whl")
     shutil.rmtree(folder / "source")
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", folder / "site", wheel], check=True)
+    subprocess.run(
+        [*pip, "install", "--quiet", "--no-deps", "--no-compile", "--target", folder / "site", wheel], check=True
+    )
     return folder / "site"
 
 

@@ -88,7 +88,7 @@ def pack(photos: Path, folder: Path) -> None:
         level = parameters("paper_like", name, 1)
         images = [apply(name, image, level, make_rng(SEED)).image for image in pristine]
         _write_tiles(folder / f"{name}.xz", _cut(images, places))
-    tables: dict[str, NDArray[Any]] = {}
+    tables: dict[str, Any] = {}
     for name in UNKNOWN:
         made = folder.parent / f"{folder.name}.made" / name
         make(MAKERS[name], chosen, made)
@@ -335,8 +335,8 @@ def _generated(body: Any, data: Data, patches: Sequence[Any]) -> Iterator[Tiles]
     """Yield the held tiles as the network makes them of the pristine ones."""
     from distort_pipeline.networks.patches import FREE_CHANNELS, LATENTS
 
-    for number in np.flatnonzero(data.held):
-        patch, rng = patches[number], np.random.default_rng(int(number))
+    for number in np.flatnonzero(data.held).tolist():
+        patch, rng = patches[number], np.random.default_rng(number)
         x = patch.pristine.astype(np.float32)
         free = rng.standard_normal((*x.shape[:2], FREE_CHANNELS), dtype=np.float32)
         latent = rng.standard_normal(LATENTS, dtype=np.float32)
@@ -350,7 +350,9 @@ def _generated(body: Any, data: Data, patches: Sequence[Any]) -> Iterator[Tiles]
 def gather(out: Path, setting: Setting) -> None:
     """Write what comes back out of the finished trainings: figures.json, curves.tsv, generated.npz, weights.npz."""
     figures: dict[str, dict[str, Any]] = {}
-    curves, generated, weights = ["distortion\tnetwork\tstep\tjsd_nss\tdelta_psnr_db"], {}, {}
+    curves = ["distortion\tnetwork\tstep\tjsd_nss\tdelta_psnr_db"]
+    generated: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     for name in DISTORTIONS:
         for network in NETWORKS:
             if not _done(out, name, network).is_file():

@@ -58,7 +58,8 @@ class Crops:
     """Crops of photographs under random distortions; those of a step are of one task."""
 
     def __init__(self, photos: Sequence[NDArray[np.uint8]], tasks: int, seed: int) -> None:
-        self.photos, self.seed, self.tasks = photos, seed, []
+        self.photos, self.seed = photos, seed
+        self.tasks: list[Task] = []
         number = 0
         while len(self.tasks) < tasks:
             rng = np.random.default_rng([seed, number])
@@ -84,8 +85,8 @@ class Crops:
             "distorted": np.stack([task.distort(levels, rng)[inside, inside] for levels, _, _ in rows]),
             "offsets": np.array([offset for _, offset, _ in rows], np.float32),
             "sizes": np.array([size for _, _, size in rows], np.float32),
-            "residual_scale": np.float32(task.residual_scale),
-            "task": np.int32(number),
+            "residual_scale": np.array(task.residual_scale, np.float32),
+            "task": np.array(number, np.int32),
         }
 
     def _crop(self, rng: np.random.Generator) -> tuple[Levels, tuple[int, int], tuple[int, int]]:

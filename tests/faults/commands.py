@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,3 +99,13 @@ def small_disk(folder, size, options=""):
 def remount(folder, options):
     """Change the mount options of a small disk."""
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def leave_room(folder, size):
+    """Shrink a small disk until `size` bytes are free; processes that were just stopped end a write first."""
+    for _ in range(100):
+        try:
+            return remount(folder, f"size={shutil.disk_usage(folder).used + size}")
+        except subprocess.CalledProcessError:  # more was written meanwhile
+            time.sleep(0.1)
+    return pytest.fail(f"{folder} is written to without end")

@@ -16,10 +16,11 @@ STEPS = 20
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_batches():
-    """Noise of other severities is seen in fewer tiles a step than photographs' distortions are."""
+def _small():
+    """Noise of other severities is seen in fewer tiles a step, and by fewer filters, than photographs' distortions."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(classifier, "BATCH", 16)
+        patched.setattr(classifier, "WIDTHS", (8, 12, 16))
         patched.setattr(classifier, "RESAMPLINGS", 40)
         yield
 

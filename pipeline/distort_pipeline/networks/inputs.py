@@ -65,7 +65,7 @@ def interpolation_weights(severity: Any, levels: int, xp: Any = NumpyOps) -> Any
     """Return the weight of each level, (N, levels), at `severity` (N, 1) in [0, 1]: at most two are not 0, sum 1.
 
     A multi-level network has learned n levels, weakest first. Its severity is the position of the requested one among
-    them (`distortions/severity_scale.py`): level k lies at k / n, the pristine image at 0.
+    them (`LevelScale` of `distortions/__init__.py`): level k lies at k / n, the pristine image at 0.
     Below the first level its weight is 1, see `fade`. Not in the paper, whose networks train a single level.
     """
     position = xp.clip(severity * levels - 1, 0.0, levels - 1.0)

@@ -41,11 +41,6 @@ LEAST_PAIRS = 4
 CHECKPOINTS = "checkpoints"
 
 
-def is_external(recipes: Sequence[Recipe]) -> bool:
-    """Return whether the pairs came from outside: no algorithm is known, and a composed generator learns them."""
-    return any(recipe.external for recipe in recipes)
-
-
 def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Recipe], out: Path) -> Report:
     """Learn a composed generator for each level of `recipes`, and leave them in the folder `out` as one model."""
     started = time.monotonic()
