@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.unknown.photos import centre, read_list
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.data.images import image_digest
 from distort_pipeline.models.store import write_arrays
 from distort_pipeline.networks.backend import bfloat16_is_faster, keras, ops
@@ -32,6 +33,7 @@ CROP_PX, BATCH, MARGIN_PX = 96, 8, 32
 WINDOW_PX = 5  # of the filters that make the base, as fitted parts would
 FITTED_CROPS = 12
 LEAST_RESIDUAL = 0.5  # levels, rms: distortions that filters explain teach nothing
+LIST = Path(__file__).with_name("photographs.csv")  # those of the weights in the package
 RATE, WARM_STEPS, DECAY = 1e-3, 200, 0.999
 
 
@@ -183,17 +185,20 @@ class Trainer:
         return (loss,), {"l1": loss, "l1_of_base": unexplained}
 
 
-def read_photos(folder: Path) -> list[NDArray[np.uint8]]:
-    """Return the photographs of `folder` that benchmarks/unknown does not use, at most 768 by 1,024 px."""
+def read_photos(folder: Path) -> dict[tuple[str, str], NDArray[np.uint8]]:
+    """Return the photographs of `folder` that benchmarks/unknown does not use, by digest and file name.
+
+    Each is cut to at most 768 by 1,024 px.
+    """
     used = {photo.digest for photo in read_list()}
-    photos = []
+    photos = {}
     for path in sorted(folder.iterdir()):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None or min(image.shape[:2]) < CROP_PX + 2 * MARGIN_PX:
             continue
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        if image_digest(image) not in used:
-            photos.append(np.ascontiguousarray(centre(image)))
+        if (digest := image_digest(image)) not in used:
+            photos[digest, path.name] = np.ascontiguousarray(centre(image))
     return photos
 
 
@@ -206,7 +211,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     options = parser.parse_args()
     photos = read_photos(options.photos)
-    crops = Crops(photos, options.tasks, seed=0)
+    write_csv(LIST, ("digest", "file"), sorted(photos))
+    crops = Crops(list(photos.values()), options.tasks, seed=0)
     print(f"{len(photos)} photographs, {options.tasks} tasks", flush=True)
     trainer = Trainer(options.tasks, options.steps)
     schedule = Schedule("initialisation", options.steps, 1000, options.steps)

@@ -46,7 +46,9 @@ def _noisy(image: Image, rng: Draw, sigma: float) -> Image:
 
 
 def _palette(image: Image, _: Draw) -> Image:
-    return np.asarray(PILImage.fromarray(image).quantize(24, dither=PILImage.Dither.FLOYDSTEINBERG).convert("RGB"))
+    pillow = PILImage.fromarray(image)
+    dithered = pillow.quantize(palette=pillow.quantize(24), dither=PILImage.Dither.FLOYDSTEINBERG)
+    return np.asarray(dithered.convert("RGB"))
 
 
 def _impulses(image: Image, rng: Draw) -> Image:

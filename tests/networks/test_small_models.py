@@ -206,6 +206,30 @@ def test_ordered_dithering_is_a_curve_for_each_phase(period: int) -> None:
         assert np.array_equal(part, whole[3:90, 5:80])
 
 
+@pytest.mark.parametrize("ycc", [False, True])
+def test_flat_and_grey_images_tell_nothing_of_a_filter(ycc: bool) -> None:
+    images = [np.full((SIDE, SIDE, 3), 90, np.uint8), np.repeat(_photographs()[0][..., :1], 3, axis=-1)]
+    patches = cut_patches([(x, cv2.GaussianBlur(x, (0, 0), 1.2)) for x in images], SIDE)
+    fitted = fit_filters(patches, _bases(patches), radius_px=3, per_image=True, ycc=ycc)
+    for number, patch in enumerate(patches):
+        assert _rms(fitted.distort(patch.pristine.astype(np.float32), number, patch.position), patch.distorted) < 1.5
+
+
+def test_blurred_chroma_is_a_filter_of_y_cb_cr() -> None:
+    def blurred(image: np.ndarray, _: int) -> np.ndarray:
+        ycc = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+        ycc[..., 1:] = cv2.GaussianBlur(ycc[..., 1:], (0, 0), 1.2)
+        return cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB)
+
+    patches = _patches(blurred, finest=5)
+    of_colours, of_rgb = (fit_filters(patches, _bases(patches), radius_px=3, per_image=False, ycc=y) for y in (1, 0))
+    for patch in patches:
+        base = patch.pristine.astype(np.float32)
+        errors = [_rms(part.distort(base, 0, patch.position), patch.distorted) for part in (of_colours, of_rgb)]
+        assert errors[0] < 1.2
+        assert errors[0] < 0.5 * errors[1]
+
+
 def test_fields_of_activity_belong_to_the_place_and_have_unit_variance() -> None:
     whole = activity_fields(3, 0, 0, 300, 260)
     assert np.allclose(activity_fields(3, 100, 50, 150, 140), whole[100:250, 50:190], atol=1e-5)

@@ -238,10 +238,13 @@ def _acting(parts: Mapping[str, Any], learning: LearningReport | None) -> str:
         names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
     if learning and learning.noise:
         names.append("signal-dependent noise")
+    if impulses := parts.get("impulses"):
+        names.append(f"impulses on {100 * impulses['rate']:.2g} % of the pixels")
     if "jpeg" in parts:
         names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
     if codec := parts.get("codec"):
-        names.append(f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}")
+        measure = "{} of {} colours" if codec["name"].startswith("GIF") else "{} at quality {}"
+        names.append(measure.format(codec["name"], codec["quality"]) + (", a panned frame" if codec["panned"] else ""))
     return ", then ".join(names or ["nothing"])
 
 

@@ -98,7 +98,11 @@ class Codec:
             speed = rng.uniform(-PAN_PX, PAN_PX, 2) if self.panned else None
             return _last_frame(image, VIDEO[self.name], self.quality, speed)
         if self.name in PALETTES:  # the file would lose no more
-            return np.asarray(Image.fromarray(image).quantize(self.quality, dither=PALETTES[self.name]).convert("RGB"))
+            pillow = Image.fromarray(image)
+            indexed = pillow.quantize(self.quality)  # by median cut; dithered only to a palette that is given
+            if PALETTES[self.name] is not Image.Dither.NONE:
+                indexed = pillow.quantize(palette=indexed, dither=PALETTES[self.name])
+            return np.asarray(indexed.convert("RGB"))
         buffer = io.BytesIO()
         options: dict[str, Json] = {"quality": self.quality}
         if self.name == "AVIF":

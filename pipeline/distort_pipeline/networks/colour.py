@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy  # its optimisers load at their first use, in a fit
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.filters import to_display, to_linear
+from distort_pipeline.networks.filters import to_display, to_linear, to_rgb, to_ycc
 from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
 
 MATRIX_PIXELS = 20_000  # of each patch, at most
@@ -70,9 +70,13 @@ LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all im
 
 @dataclass(frozen=True)
 class Tone:
-    """Curves (images, 3, 256) in 8-bit levels: one for all images, or a training image's own, to be resampled."""
+    """Curves (images, 3, 256) in 8-bit levels: one for all images, or a training image's own, to be resampled.
+
+    Of R, G and B, or with `ycc` of Y, Cb and Cr, the colour differences about 128.
+    """
 
     curves: NDArray[np.float32]
+    ycc: bool = False
 
     @property
     def sets(self) -> int:
@@ -82,24 +86,26 @@ class Tone:
     def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
         """Return `image` (H, W, 3) through curve number `choice`; levels between two values are interpolated."""
         curve = self.curves[choice % len(self.curves)]
-        channels = [np.interp(image[..., c], VALUES, curve[c]) for c in range(3)]
-        return np.stack(channels, axis=-1).astype(np.float32)
+        values = to_ycc(image) if self.ycc else image
+        curved = np.stack([np.interp(values[..., c], VALUES, curve[c]) for c in range(3)], axis=-1).astype(np.float32)
+        return to_rgb(curved) if self.ycc else curved
 
 
-def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool) -> Tone:
+def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool, ycc: bool = False) -> Tone:
     """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
     images = sorted({patch.image for patch in patches})
     seen = np.zeros((len(images), 3, 3, 256))
     for patch, base in zip(patches, bases, strict=True):
-        seen[images.index(patch.image)] += _moments(base, patch.distorted)
+        x, y = (to_ycc(base), to_ycc(patch.distorted)) if ycc else (base, patch.distorted)
+        seen[images.index(patch.image)] += _moments(x, y)
     pooled = np.stack([_monotone(rows, VALUES.astype(float)) for rows in seen.sum(0)])
     if not per_image:
-        return Tone(pooled[None].astype(np.float32))
+        return Tone(pooled[None].astype(np.float32), ycc)
     curves = [[_monotone(rows[c], pooled[c]) for c in range(3)] for rows in seen]
-    return Tone(np.array(curves, np.float32))
+    return Tone(np.array(curves, np.float32), ycc)
 
 
-def _moments(base: Levels, distorted: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _moments(base: Levels, distorted: NDArray[Any]) -> NDArray[np.float64]:
     """Return for each channel and value of `base` the number, sum and sum of squares of `distorted`, (3, 3, 256)."""
     values, targets = np.clip(np.rint(base), 0, 255).astype(np.intp), distorted.astype(np.float64)
     seen = [

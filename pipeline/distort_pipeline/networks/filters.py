@@ -28,7 +28,7 @@ import scipy  # its windows, a second of imports, load at their first use, in a 
 from numpy.typing import NDArray
 from scipy.linalg import solve
 
-from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, TilePosition
 
 RIDGE = 1e-4  # of the power of x per tap
 OWN_PATCHES, SHARED_PATCHES = 2, 24  # at most, of an image's own kernels and of those of all images
@@ -40,12 +40,14 @@ TAPERED = 0.25  # share of each side on which the weight falls to 0: a convoluti
 class Filters:
     """Kernels (images, 3, K, K), K odd, of what is added, and offsets (images, 3) in levels.
 
-    They act on sRGB values, or on `linear` light: what happens in front of a sensor blurs light.
+    They act on sRGB values; or on `linear` light: what happens in front of a sensor blurs light; or on Y, Cb and Cr,
+    `ycc`: chroma is filtered otherwise than luma by whatever stores less of it.
     """
 
     kernels: NDArray[np.float32]
     offsets: NDArray[np.float32]
     linear: bool = False
+    ycc: bool = False
 
     @property
     def reach_px(self) -> int:
@@ -60,14 +62,14 @@ class Filters:
     def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
         """Return `image` (H, W, 3) plus its convolution with kernel number `choice`; borders are reflected."""
         kernel, offset = self.kernels[choice % len(self.kernels)], self.offsets[choice % len(self.kernels)]
-        values = to_linear(image) if self.linear else image
+        values = to_linear(image) if self.linear else to_ycc(image) if self.ycc else image
         border = cv2.BORDER_REFLECT_101
         channels = [
             values[..., c] + offset[c] + cv2.filter2D(values[..., c], cv2.CV_32F, kernel[c], borderType=border)
             for c in range(3)
         ]
         filtered = np.stack(channels, axis=-1)
-        return to_display(filtered) if self.linear else filtered
+        return to_display(filtered) if self.linear else to_rgb(filtered) if self.ycc else filtered
 
 
 def to_linear(levels: Levels) -> Levels:
@@ -80,6 +82,16 @@ def to_display(linear: Levels) -> Levels:
     """Return linear light as sRGB levels, both on 0-255; the inverse of `to_linear`."""
     unit = np.clip(linear, 0, 255) / np.float32(255)
     return 255 * np.where(unit <= 0.0031308, unit * 12.92, 1.055 * unit ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+def to_ycc(levels: NDArray[Any]) -> Levels:
+    """Return Y, Cb and Cr of RGB `levels`, the colour differences about 128."""
+    return levels @ TO_YCC.T.astype(np.float32) + np.array([0, 128, 128], np.float32)
+
+
+def to_rgb(ycc: Levels) -> Levels:
+    """Return the RGB levels of Y, Cb and Cr; the inverse of `to_ycc`."""
+    return (ycc - np.array([0, 128, 128], np.float32)) @ TO_RGB.T.astype(np.float32)
 
 
 class FilterSums:
@@ -120,7 +132,8 @@ class FilterSums:
         kernels, offsets = [], []
         for c in range(3):
             gram = self.gram[c][down, across]
-            gram[np.diag_indices_from(gram)] *= 1 + RIDGE
+            diagonal = np.diag_indices_from(gram)
+            gram[diagonal] += RIDGE * (gram[diagonal] + self.means[c, 0])  # a flat image tells nothing, not an error
             kernel = solve(gram, self.cross[c].ravel(), assume_a="pos").reshape(side, side)
             pixels, x, remainder = self.means[c]
             offsets.append((remainder - kernel.sum() * x) / pixels)
@@ -129,7 +142,13 @@ class FilterSums:
 
 
 def fit_filters(
-    patches: Sequence[PairPatch], bases: Sequence[Levels], *, radius_px: int, per_image: bool, linear: bool = False
+    patches: Sequence[PairPatch],
+    bases: Sequence[Levels],
+    *,
+    radius_px: int,
+    per_image: bool,
+    linear: bool = False,
+    ycc: bool = False,
 ) -> Filters:
     """Return the kernels that bring `bases`, one a patch, nearest to the distorted ones; one set, or one an image."""
     images = sorted({patch.image for patch in patches}) if per_image else [-1]
@@ -143,6 +162,8 @@ def fit_filters(
         pairs = [(chosen[n][1], chosen[n][0].distorted.astype(np.float32)) for n in spread]
         if linear:
             pairs = [(to_linear(base), to_linear(distorted)) for base, distorted in pairs]
+        if ycc:
+            pairs = [(to_ycc(base), to_ycc(distorted)) for base, distorted in pairs]
         for _ in range(TURNS):
             present = Filters(kernels[row : row + 1], offsets[row : row + 1])
             sums = FilterSums(radius_px)
@@ -151,7 +172,7 @@ def fit_filters(
             kernel, offset = sums.solve()
             kernels[row] += kernel
             offsets[row] += offset
-    return Filters(kernels, offsets, linear)
+    return Filters(kernels, offsets, linear, ycc)
 
 
 def _lags(correlation: NDArray[np.float64], radius: int) -> NDArray[np.float64]:

@@ -40,7 +40,8 @@ class Impulses:
         self, image: NDArray[np.uint8], seed: int, position: TilePosition, *, share: float = 1.0
     ) -> NDArray[np.uint8]:
         """Return `image` (H, W, 3), a part at `position` of its image, with a `share` of the impulses."""
-        drawn = ndtr(white_field(seed, position.y, position.x, *image.shape[:2], 2))
+        height, width = image.shape[:2]
+        drawn = ndtr(white_field(seed, position.y, position.x, height, width, 2))
         values = self.values[(drawn[..., 1] * len(self.values)).astype(np.intp) % len(self.values)]
         struck = (drawn[..., :1] < share * self.rate) & (values != KEEP)
         return np.where(struck, values, image).astype(np.uint8)

@@ -63,6 +63,12 @@ def _candidates() -> list[_Candidate]:
         _Candidate("tone", lambda p, b: fit_tone(p, b, per_image=False), False),
         _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
     ]
+    candidates.append(_Candidate("tone of Y, Cb, Cr", lambda p, b: fit_tone(p, b, per_image=False, ycc=True), False))
+    for radius in (SMALL_PX, LARGE_PX):
+        for per_image in (False, True):
+            name = f"filter {2 * radius + 1} px{' per image' if per_image else ''}, Y, Cb, Cr"
+            fit = partial(fit_filters, radius_px=radius, per_image=per_image, ycc=True)
+            candidates.append(_Candidate(name, fit, per_image))
     for period in TONE_PERIODS_PX:
         name = f"tone by phase of {period} px"
         candidates.append(_Candidate(name, partial(fit_phase_tone, period=period), False))
@@ -180,7 +186,10 @@ def _choose(
     bases = {id(p): p.pristine.astype(np.float32) for p in (*fitted, *tried)}
 
     def error_of(values: dict[int, Levels]) -> float:
-        return float(np.mean([np.square(_ended(values[id(p)], jpeg) - p.distorted).mean() for p in tried]))
+        """Return the squared error away from the borders, where the image goes on and a piece does not."""
+        inside = slice(LARGE_PX, -LARGE_PX) if min(tried[0].distorted.shape[:2]) > 4 * LARGE_PX else slice(None)
+        squares = [np.square(_ended(values[id(p)], jpeg) - p.distorted)[inside, inside] for p in tried]
+        return float(np.mean([square.mean() for square in squares]))
 
     chosen: list[_Candidate] = []
     identity = present = error_of(bases)

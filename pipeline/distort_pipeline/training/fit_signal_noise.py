@@ -44,6 +44,7 @@ KNOT_PRIOR_PIXELS = 2000  # that the deviation of a channel's every level weighs
 ACTIVITY_LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # px, at which squares are correlated
 MOST_ACTIVITY = 0.2  # variance of its logarithm
 LEAST_SEEN = 0.1  # of an image's pixels, not clipped: others tell nothing of activity
+LEAST_LINES_PX = 64  # sides of images in which offsets of lines are looked for
 LINE_GAP_PX, NEAR_LINES = 16, (3, 4, 5, 6)  # between halves of lines; lines that are alike because the image is
 LEAST_STRIPES, MOST_SHOW_STRIPES = 0.01, 0.8  # of the residual's power; share of images that show as much
 CLIPPED = 4  # levels from either end: residuals there are cut off, and nothing is fitted to them
@@ -140,13 +141,15 @@ def without_stripes(bases: Sequence[Levels], residuals: Sequence[Levels]) -> tup
 
 def _line_means(seen: NDArray[np.bool_], residual: Levels) -> NDArray[np.float64]:
     """Return the mean of each row (H, 3) of `residual` (H, W, 3) where `seen`, of all three channels."""
-    weights = seen.all(-1)[..., None]
+    weights = seen.all(-1, keepdims=True)
     sums = (_cut(residual) * weights).sum(1, dtype=np.float64)
     return np.asarray(sums / np.maximum(weights.sum(1), 1))
 
 
 def _line_covariance(seen: NDArray[np.bool_], residual: Levels) -> NDArray[np.float64]:
-    """Return the covariance (3, 3) of rows' offsets in one image."""
+    """Return the covariance (3, 3) of rows' offsets in one image; zeros of one too small to tell."""
+    if min(residual.shape[:2]) < LEAST_LINES_PX:
+        return np.zeros((3, 3))
     half = residual.shape[1] // 2 - LINE_GAP_PX // 2
     left, right = (_line_means(seen[:, side], residual[:, side]) for side in (slice(half), slice(-half, None)))
     nearby = [left[lag:].T @ right[:-lag] + left[:-lag].T @ right[lag:] for lag in NEAR_LINES]

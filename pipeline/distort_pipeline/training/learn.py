@@ -49,7 +49,7 @@ from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step,
 
 STAGES = Path("checkpoints") / "stages"
 NOISE_PX = 256  # of each patch that noise is fitted to
-DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
+DONE_SCORE = 0.04  # nothing is left for a network; the identity scores 4
 DONE_SHARE = 0.03  # of the squared error: parts with images' own parameters explain the distortion
 DONE_MSE = 1.0  # levels², likewise
 EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
@@ -157,7 +157,7 @@ def learn(
         stages=tuple(stages.rows),
         kept=stages.name,
         better_than_identity=stages.score < identity,
-        parts=parts.parts if parts and (stages.best.linear or stages.best.impulses) else (),
+        parts=parts.parts if parts and stages.best.linear else (),
         noise=stages.best.noise is not None,
         mse=parts.mse if parts else None,
         identity_mse=parts.identity_mse if parts else None,
@@ -189,7 +189,7 @@ def _learn_parts(
         data = dataclasses.replace(data, fitted=fitted, held=held)
     parts, fit = _remembered_parts(folder, lambda: fit_composed(data.fitted, jpeg))
     if impulses is not None:
-        parts, fit = parts.with_parts(impulses=impulses), dataclasses.replace(fit, parts=(*fit.parts, "impulses"))
+        parts = parts.with_parts(impulses=impulses)
     stages.consider("parts", parts)
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
