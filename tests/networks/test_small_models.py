@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from distort_pipeline.networks.filters import (
     to_display,
     to_linear,
 )
-from distort_pipeline.networks.impulses import find_impulses, without_impulses
+from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import (
     DifferentiableJpeg,
     JpegStage,
@@ -292,27 +294,42 @@ def test_a_field_of_noise_belongs_to_the_place() -> None:
     assert (white_field(3, 100, 50, 150, 140, 2) == whole[100:250, 50:190]).all()
 
 
-def test_a_stored_generator_generates_the_same(even_noise: SignalNoise) -> None:
-    patches = _patches(lambda image, _: (image * 0.8).astype(np.uint8))
-    tone = fit_tone(patches, _bases(patches), per_image=True)
-    jpeg = JpegStage(*standard_tables(80), "4:2:0")
-    generator = ComposedGenerator(choices=tuple(range(IMAGES)), linear=(tone,), noise=even_noise, jpeg=jpeg)
-    again = composed_generator(*composed_arrays(generator))
-    image = patches[0].pristine
-    assert (generator.distort(image, 1.0, 5) == again.distort(image, 1.0, 5)).all()
-    assert (generator.distort(image, 1.0, 5) != generator.distort(image, 1.0, 6)).any()
-
-
-def test_tiles_of_an_image_are_places_in_the_whole(even_noise: SignalNoise) -> None:
+@pytest.fixture(scope="module")
+def generator_of_all_parts(even_noise: SignalNoise) -> ComposedGenerator:
+    """A generator with one of each kind of small model that acts by image, by place or at random."""
     rng = np.random.default_rng(1)
-    patches = _patches(lambda image, _: np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
-    filters = fit_filters(patches, _bases(patches), radius_px=2, per_image=True)
-    jpeg = JpegStage(*standard_tables(80), "4:2:0")
-    generator = ComposedGenerator(choices=tuple(range(IMAGES)), linear=(filters,), noise=even_noise, jpeg=jpeg)
-    image = np.tile(patches[0].pristine, (2, 2, 1))[:300, :500]
-    whole = generator.distort(image, 1.0, 9)
+    patches = _patches(lambda image, _: np.clip(0.8 * image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
+    bases = _bases(patches)
+    linear = (
+        fit_tone(patches, bases, per_image=True),
+        fit_filters(patches, bases, radius_px=2, per_image=True),
+        fit_filters(patches, bases, radius_px=2, per_image=False, ycc=True),
+        fit_phase_tone(patches, bases, period=3),
+    )
+    return ComposedGenerator(
+        choices=tuple(range(IMAGES)),
+        linear=linear,
+        noise=replace(even_noise, stripes=np.stack([3 * np.eye(3), 2 * np.eye(3)]).astype(np.float32)),
+        impulses=Impulses(np.array([[255, 255, 255], [0, -1, 9]], np.float32), rate=0.02),
+        jpeg=JpegStage(*standard_tables(80), "4:2:0"),
+    )
+
+
+def test_a_stored_generator_generates_the_same(generator_of_all_parts: ComposedGenerator) -> None:
+    again = composed_generator(*composed_arrays(generator_of_all_parts))
+    image = _photographs()[0]
+    first, second, other = (
+        g.distort(image, 1.0, s) for g, s in zip((generator_of_all_parts, again, again), (5, 5, 6), strict=True)
+    )
+    assert (first == second).all()
+    assert (second != other).any()
+
+
+def test_tiles_of_an_image_are_places_in_the_whole(generator_of_all_parts: ComposedGenerator) -> None:
+    image = np.tile(_photographs()[0], (2, 2, 1))[:300, :500]
+    whole = generator_of_all_parts.distort(image, 1.0, 9)
     for y, x, height, width in ((64, 32, 160, 160), (100, 200, 200, 256), (0, 0, 300, 500), (299, 499, 1, 1)):
-        tile = DistortedImage(generator, image, 1.0, 9).tile(y, x, height, width)
+        tile = DistortedImage(generator_of_all_parts, image, 1.0, 9).tile(y, x, height, width)
         assert (tile == whole[y : y + height, x : x + width]).all()
 
 
