@@ -187,7 +187,7 @@ def test_without_inputs_or_permission_every_store_stays_as_it_was(
             assert times(store) == before
         with monkeypatch.context() as forbidden:
             forbidden.setattr("distort_pipeline.commands.repair.require_writable", refused)
-            with pytest.raises(PipelineError, match=r"stays as it was: cannot write in .*Operation not permitted"):
+            with pytest.raises(PipelineError, match=r"stays as it was: cannot write .*Operation not permitted"):
                 repaired(store, **inputs)
         assert times(store) == before
 

@@ -95,19 +95,19 @@ def test_changed_metadata_are_found(damaged):
     metadata = json.loads((damaged / "store.json").read_text())
     for changes in ({"digest": "0"}, {"counts": {}}, {"version": 2}, {"settings": {}}, {"overlap": None}):
         write_json(damaged / "store.json", {**metadata, **changes})
-        assert only_problem(damaged) == "store.json was changed: its seal differs from the digest of its fields"
+        assert only_problem(damaged) == "store.json was changed: it is not as it was sealed"
     (damaged / "store.json").write_text(json.dumps(metadata))
-    assert only_problem(damaged) == "store.json was changed: its fields are not in canonical form"
+    assert only_problem(damaged) == "store.json was changed: it is not as it was sealed"
     for changes, message in (
         ({"format": "distort-pipeline/diary"}, "a format unknown to `verify`"),
         ({"format": 7}, "a format unknown to `verify`"),
-        ({"files": {}}, "names no checksums of files; make the store again"),
+        ({"files": {}}, "names no format or no checksums; make the store again"),
     ):
         write_json(damaged / "store.json", sealed({**metadata, **changes}))
         assert message in only_problem(damaged)
     for value in ("NaN", '"\\ud800"'):  # in no JSON of ours
         (damaged / "store.json").write_text(json.dumps({**metadata, "version": "?"}).replace('"?"', value))
-        assert only_problem(damaged) == "store.json was changed: its seal differs from the digest of its fields"
+        assert only_problem(damaged) == "store.json was changed: it is not as it was sealed"
     for text in ("{", "[1]", "", f'{{"version": {"9" * 5000}}}', "[" * 100_000):
         (damaged / "store.json").write_text(text)
         assert "store.json" in only_problem(damaged)

@@ -11,7 +11,7 @@ from distort_pipeline.commands.params import replaced
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.data.builds import require_destination
 from distort_pipeline.data.files import read_json
-from distort_pipeline.data.manifests import is_manifest, read_manifest
+from distort_pipeline.data.manifests import is_manifest_file, read_manifest
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.models.store import finished_models, model_folders
@@ -41,9 +41,9 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> tupl
     from distort_pipeline.steps import ingest
 
     require_destination(out)
-    if images is None and _is_manifest(MANIFEST):
+    if images is None and is_manifest_file(MANIFEST):
         return MANIFEST, ()
-    if images is not None and _is_manifest(images):
+    if images is not None and is_manifest_file(images):
         return images, ()
     source = SAMPLE if images is None else images
     manifest = _default_manifest(out)
@@ -119,10 +119,3 @@ def generator_folder(name_or_path: str | Path) -> Path:
     if str(name_or_path) not in known:
         raise PipelineError(f"no generator is called {str(name_or_path)!r}{did_you_mean(str(name_or_path), known)}")
     return known[str(name_or_path)]
-
-
-def _is_manifest(path: Path) -> bool:
-    if path.suffix != ".jsonl" or not path.is_file():
-        return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return is_manifest(file.readline())

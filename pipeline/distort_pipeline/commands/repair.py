@@ -28,6 +28,7 @@ from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
 from distort_pipeline.data.files import (
     LABELS,
     LISTING,
+    cannot_write,
     from_json,
     is_sealed,
     read_json,
@@ -59,15 +60,13 @@ def repair(path: Path, kind: str, changed: Collection[str], make: Callable[[Path
     `make` runs the step of the store for another folder. PipelineError if the store has no shards, if its metadata are
     damaged, or if anything for the repair is missing; the store is then as it was.
     """
+    damaged = {name for name in changed if not name.startswith(f"{LABELS}/")}
     if kind not in SHARDED:
         raise PipelineError(f"{path} has no shards to repair: {REMEDIES.get(kind, 'repeat its command elsewhere')}")
     if is_remote(path):
         raise PipelineError(f"stores in an object store are not repaired: delete {path} and repeat its command")
-    damaged = {name for name in changed if not name.startswith(f"{LABELS}/")}
     if changed and not damaged:
-        raise PipelineError(
-            f"labels are not repaired: delete the damaged folder in {path / LABELS} and run `label` again"
-        )
+        raise PipelineError(f"labels are not repaired: delete the damaged folder in {path / LABELS} and label again")
     metadata = read_json(path / "store.json")
     if not is_sealed(metadata):
         raise PipelineError(
@@ -78,7 +77,8 @@ def repair(path: Path, kind: str, changed: Collection[str], make: Callable[[Path
         return
     store = path.resolve()
     with _unchanged(path):
-        _require_writable(store, damaged)
+        for folder in {next(folder for folder in (store / name).parents if folder.exists()) for name in damaged}:
+            require_writable(folder)
         make(path)  # on a finished store: returns at once, or finds other settings or inputs
     with _staging(store, path) as staging:
         out = staging / "store"
@@ -105,17 +105,7 @@ def _unchanged(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_FAULTS:
             raise
-        raise PipelineError(f"{cannot}: {error.strerror}") from error
-
-
-def _require_writable(store: Path, damaged: Collection[str]) -> None:
-    """Raise PipelineError unless every damaged file can be replaced."""
-    folders = {next(folder for folder in (store / name).parents if folder.exists()) for name in damaged}
-    for folder in sorted(folders | {store}):
-        try:
-            require_writable(folder)
-        except OSError as error:
-            raise PipelineError(f"cannot write in {folder}: {error.strerror or error}") from None
+        raise PipelineError(f"{cannot}: {cannot_write(path, error)}") from error
 
 
 @contextmanager

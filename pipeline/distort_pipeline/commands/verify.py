@@ -41,7 +41,7 @@ from distort_pipeline.data.files import (
     read_listing,
     store_files,
 )
-from distort_pipeline.data.manifests import is_manifest, manifest_bytes, read_manifest
+from distort_pipeline.data.manifests import is_manifest_file, manifest_bytes, read_manifest
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
@@ -77,7 +77,7 @@ def verify(path: Path, *, root: Path | None = None, workers: Workers | None = No
     `root` is the folder of a manifest's images, if they have moved.
     """
     workers = workers or Workers()
-    if path.is_file() and _is_manifest(path):
+    if is_manifest_file(path):
         return _check_manifest(path, workers, root)
     if (path / "store.json").is_file():
         report = _check_store(path, workers)
@@ -92,51 +92,35 @@ def verify(path: Path, *, root: Path | None = None, workers: Workers | None = No
 
 def _check_store(folder: Path, workers: Workers) -> VerifyReport:
     """Return the report of the store in `folder`; of a damaged listing, no other file: any may have changed."""
+    header = folder / "store.json"
     try:
-        kind, metadata = _read_metadata(folder)
+        metadata = read_json(header)
+        kind, listing_digest = str(metadata["format"]).removeprefix("distort-pipeline/"), metadata["files"][LISTING]
     except PipelineError as error:
-        return VerifyReport("store", {}, (str(error),))
+        return VerifyReport("store", problems=(str(error),))
+    except (KeyError, TypeError):
+        return VerifyReport("store", problems=(f"{header} names no format or no checksums; make the store again",))
+    if kind not in KINDS:
+        return VerifyReport("store", problems=(f"{header} has a format unknown to `verify`: {kind!r}",))
     problems = []
-    if not is_sealed(metadata):
-        problems.append("store.json was changed: its seal differs from the digest of its fields")
-    elif (folder / "store.json").read_bytes() != json_bytes(metadata):
-        problems.append("store.json was changed: its fields are not in canonical form")
-    files = 2  # store.json and the listing
-    changed = check_files([(LISTING, metadata["files"][LISTING])], folder)
+    if not is_sealed(metadata) or header.read_bytes() != json_bytes(metadata):
+        problems.append("store.json was changed: it is not as it was sealed")
+    changed = check_files([(LISTING, listing_digest)], folder)
     listing = {} if changed else read_listing(folder)
     if not changed:
-        files += len(listing)
         changed = _changed_files(folder.resolve(), listing.items(), workers)
-    problems += [f"{folder / name} {problem}" for name, problem in sorted(changed.items())]
-    if LISTING not in changed:
         problems += _strange_files(folder, listing)
+    problems += [f"{folder / name} {problem}" for name, problem in sorted(changed.items())]
     for label in sorted((folder / LABELS).glob("[!.]*")) if kind == "corpus" else ():
-        if damage := [] if is_litter(label.name) else _label_problems(label, metadata, workers):
-            prefix = f"{LABELS}/{label.name}"
-            problems += [f"{prefix}: {problem}" for problem in damage]
-            changed[prefix] = "is damaged"
-    return VerifyReport(kind, {"files": files}, tuple(problems), frozenset(changed))
-
-
-def _read_metadata(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return the kind and the metadata of a store; PipelineError without a known kind and the digest of the listing."""
-    metadata = read_json(folder / "store.json")
-    values = metadata if isinstance(metadata, dict) else {}
-    kind = str(values.get("format")).removeprefix("distort-pipeline/")
-    if kind not in KINDS:
-        raise PipelineError(f"{folder / 'store.json'} has a format unknown to `verify`: {values.get('format')!r}")
-    files = values.get("files")
-    if not (isinstance(files, dict) and isinstance(files.get(LISTING), str)):
-        raise PipelineError(f"{folder / 'store.json'} names no checksums of files; make the store again")
-    return kind, values
-
-
-def _label_problems(label: Path, corpus: Mapping[str, Any], workers: Workers) -> tuple[str, ...]:
-    """Return the problems of labels added to the corpus of these metadata."""
-    problems = _check_store(label, workers).problems
-    if not problems and read_json(label / "store.json").get("corpus_digest") != corpus.get("digest"):
-        return ("it belongs to another corpus",)
-    return problems
+        if is_litter(label.name):
+            continue
+        damage = _check_store(label, workers).problems
+        if not damage and read_json(label / "store.json").get("corpus_digest") != metadata.get("digest"):
+            damage = ("it belongs to another corpus",)
+        if damage:
+            problems += [f"{LABELS}/{label.name}: {problem}" for problem in damage]
+            changed[f"{LABELS}/{label.name}"] = "is damaged"
+    return VerifyReport(kind, {"files": 2 + len(listing)}, tuple(problems), frozenset(changed))
 
 
 def _strange_files(folder: Path, listing: Mapping[str, str]) -> Iterator[str]:
@@ -162,11 +146,11 @@ def _leftovers(parent: Path, pattern: str = "*") -> list[str]:
 
 def _check_manifest(path: Path, workers: Workers, root: Path | None = None) -> VerifyReport:
     """Return the report of the manifest at `path` and its image files."""
+    problems = []
     try:
         manifest = read_manifest(path)
         data = path.read_bytes()
         relative_root = str(json.loads(data.partition(b"\n")[0])["root"])
-        problems = []
         if data != manifest_bytes(manifest.records, relative_root, manifest.digest):
             problems.append(f"{path} was changed: it is not in the exact form written by ingest")
         root = root or manifest.root
@@ -177,7 +161,7 @@ def _check_manifest(path: Path, workers: Workers, root: Path | None = None) -> V
     except WorkersError:
         raise
     except PipelineError as error:
-        return VerifyReport("manifest", {}, (str(error),))
+        return VerifyReport("manifest", problems=(str(error),))
     problems += [f"{name} {problem}" for name, problem in changed.items()]
     return VerifyReport("manifest", {"images": len(manifest.records)}, tuple(problems))
 
@@ -190,8 +174,9 @@ def _check_folder(folder: Path, workers: Workers) -> VerifyReport:
     problems: list[str] = []
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
-        manifests = [here / name for name in sorted(files) if name.endswith(".jsonl") and _is_manifest(here / name)]
-        reports = {path: _check_manifest(path, workers) for path in manifests}
+        reports = {
+            path: _check_manifest(path, workers) for name in sorted(files) if is_manifest_file(path := here / name)
+        }
         problems += _leftovers(here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in list(folders):
@@ -204,14 +189,6 @@ def _check_folder(folder: Path, workers: Workers) -> VerifyReport:
     if not kinds:
         raise PipelineError(f"`verify` cannot check {folder}: no manifest, and no store.json of ours")
     return VerifyReport("folder", kinds, tuple(problems))
-
-
-def _is_manifest(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return is_manifest(file.readline())
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 def _changed_files(
@@ -245,8 +222,7 @@ def check_files(digests: Iterable[tuple[str, str]], root: Path, *, images: bool 
     return problems
 
 
-def say_problems(path: Path, problems: Iterable[str]) -> None:
-    """Print the problems of the store at `path`."""
+def _say_problems(path: Path, problems: Iterable[str]) -> None:
     for problem in problems:
         click.echo(f"{path}: {problem}", err=True)
 
@@ -316,16 +292,11 @@ def verify_command(
         try:
             report = verify(path, root=inputs["root"], workers=pool)
             if repair and report.problems:
-                from distort_pipeline.commands.repair import Inputs, rebuilder
-                from distort_pipeline.commands.repair import repair as repair_store
+                from distort_pipeline.commands import repair as repairs
 
-                say_problems(path, report.problems)
-                inputs_of_store = Inputs(
-                    **inputs,
-                    manifest=manifest or manifest_beside(path),
-                    external=external,
-                )
-                repair_store(path, report.kind, report.changed, rebuilder(path, inputs_of_store, pool))
+                _say_problems(path, report.problems)
+                own = repairs.Inputs(**inputs, manifest=manifest or manifest_beside(path), external=external)
+                repairs.repair(path, report.kind, report.changed, repairs.rebuilder(path, own, pool))
                 report = verify(path, workers=pool)
             problems = report.problems
             if against is not None:
@@ -342,7 +313,7 @@ def verify_command(
             continue
         results.append({"path": path, "kind": report.kind, "counts": report.counts, "problems": problems})
         if not as_json:
-            say_problems(path, problems)
+            _say_problems(path, problems)
             click.echo(f"{path}: {report.summary}")
         code = max(code, EXIT_BROKEN if problems else 0)
     if as_json:

@@ -94,6 +94,14 @@ def is_manifest(first_line: str) -> bool:
     return isinstance(metadata, dict) and metadata.get("format") == FORMAT
 
 
+def is_manifest_file(path: Path) -> bool:
+    """Return whether there is a manifest of any version at `path`, a name that ends in .jsonl."""
+    if path.suffix != ".jsonl" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return is_manifest(file.readline())
+
+
 def is_rejected(first_line: str) -> bool:
     """Return whether a file with this first line is a CSV of rejected files."""
     return first_line.rstrip("\n") == ",".join(REJECTED_COLUMNS)
