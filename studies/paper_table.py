@@ -45,9 +45,9 @@ from distort_pipeline.networks.predictor import Predictor
 from distort_pipeline.records import Image, derive_seed, make_rng
 from distort_pipeline.training import compact
 from distort_pipeline.training.compact import AdversarialTrainer, CompactCrops, CompactNetwork, CompactSettings
-from distort_pipeline.training.compose_fit import Scorer
 from distort_pipeline.training.gan import GANConfig, make_trainer
 from distort_pipeline.training.loop import BestWeights, Schedule, train
+from distort_pipeline.training.stages import Scorer
 
 DISTORTIONS = ("jpeg", "jp2k", "white_noise", "pink_noise")
 NAMES = {"jpeg": "JPEG", "jp2k": "JP2K", "white_noise": "white noise", "pink_noise": "pink noise"}

@@ -39,3 +39,12 @@ def bases_of(patches: list[PairPatch]) -> list[np.ndarray]:
 
 def rms(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(np.square(a.astype(float) - b).mean()))
+
+
+def moved_squares(image: np.ndarray, rng: np.random.Generator, squares: int = 12) -> np.ndarray:
+    """Return `image` with squares of 14 px from up to 16 px away."""
+    moved = image.copy()
+    for _ in range(squares):
+        (y, x), (down, right) = rng.integers(20, SIDE - 40, 2), rng.integers(4, 17, 2)
+        moved[y : y + 14, x : x + 14] = image[y + down : y + down + 14, x + right : x + right + 14]
+    return moved

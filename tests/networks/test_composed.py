@@ -7,10 +7,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from synthetic_pairs import IMAGES, bases_of, pairs_of, photographs
+from synthetic_pairs import IMAGES, bases_of, moved_squares, pairs_of, photographs
 
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import fit_phase_tone, fit_tone
+from distort_pipeline.networks.colour import fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor, DistortedImage, TileSource
 from distort_pipeline.networks.filters import (
     fit_filters,
@@ -22,8 +22,11 @@ from distort_pipeline.networks.jpeg_stage import (
     standard_tables,
 )
 from distort_pipeline.networks.patches import TilePosition
+from distort_pipeline.networks.regions import find_regions
 from distort_pipeline.networks.saved import composed_arrays, composed_generator, composed_levels, levels_arrays
 from distort_pipeline.networks.signal_noise import SignalNoise
+from distort_pipeline.networks.wide import fit_blurs, fit_local_tone
+from distort_pipeline.records import make_rng
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +40,17 @@ def generator_of_all_parts(even_noise: SignalNoise) -> ComposedGenerator:
         fit_filters(patches, bases, radius_px=2, per_image=True),
         fit_filters(patches, bases, radius_px=2, per_image=False, ycc=True),
         fit_phase_tone(patches, bases, period=3),
+        fit_rank_tone(patches, bases, form="ranks", luma=True),
+        fit_blurs(patches, bases),
+        fit_local_tone(patches, bases, sigma_px=6.0),
     )
+    squares = pairs_of(lambda image, number: moved_squares(image, make_rng(number)))
     return ComposedGenerator(
         choices=tuple(range(IMAGES)),
         linear=linear,
         noise=replace(even_noise, stripes=np.stack([3 * np.eye(3), 2 * np.eye(3)]).astype(np.float32)),
         impulses=Impulses(np.array([[255, 255, 255], [0, -1, 9]], np.float32), rate=0.02),
+        regions=find_regions(squares),
         jpeg=JpegStage(*standard_tables(80), "4:2:0"),
     )
 

@@ -1,15 +1,17 @@
-"""Noise and impulses: fitted to pairs that have them, and drawn as truly."""
+"""Noise, impulses and regions: fitted to pairs that have them, and drawn as truly."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-from synthetic_pairs import SIDE, bases_of, pairs_of, rms
+from synthetic_pairs import SIDE, bases_of, moved_squares, pairs_of, photographs, rms
 
 from distort_pipeline.networks.impulses import find_impulses, without_impulses
 from distort_pipeline.networks.patches import PairPatch, TilePosition, white_field
+from distort_pipeline.networks.regions import find_regions
 from distort_pipeline.networks.signal_noise import Fields, SignalNoise, activity_fields
+from distort_pipeline.records import make_rng
 from distort_pipeline.training.fit_signal_noise import fit_signal_noise
 
 
@@ -114,3 +116,48 @@ def test_impulses_are_found_and_strike_as_often_as_they_did() -> None:
         lambda image, _: cv2.medianBlur(image, 5),
     ):
         assert find_impulses(pairs_of(change, finest=3)) is None
+
+
+def coloured_squares(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    out = image.copy()
+    for _ in range(12):
+        y, x = rng.integers(0, SIDE - 20, 2)
+        out[y : y + 20, x : x + 20] = rng.integers(0, 256, 3)
+    return out
+
+
+def brighter_squares(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    out = image.astype(int)
+    for _ in range(12):
+        y, x = rng.integers(0, SIDE - 20, 2)
+        out[y : y + 20, x : x + 20] += 40
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"), [("replaced", coloured_squares), ("added", brighter_squares), ("moved", moved_squares)]
+)
+def test_regions_are_found_with_what_they_are_and_laid_elsewhere(kind, change) -> None:
+    regions = find_regions(pairs_of(lambda image, number: change(image, make_rng(number))))
+    assert regions is not None
+    assert regions.kind == kind
+    assert regions.density == pytest.approx(12 * 1e6 / SIDE**2, rel=0.35)  # some overlap
+    image = np.tile(photographs(seed=9)[0], (2, 2, 1))
+    whole = regions.lay(image, 3, TilePosition(0, 0, *image.shape[:2]))
+    true = np.mean([(change(x, make_rng(n)) != x).any(-1).mean() for n, x in enumerate(photographs())])
+    assert (whole != image).any(-1).mean() == pytest.approx(true, rel=0.5)
+    part = regions.lay(image[70:330, 60:400], 3, TilePosition(70, 60, *image.shape[:2]))
+    inside = slice(regions.reach_px, -regions.reach_px or None)
+    assert np.array_equal(part[inside, inside], whole[70:330, 60:400][inside, inside])
+    assert not np.array_equal(whole, regions.lay(image, 4, TilePosition(0, 0, *image.shape[:2])))
+
+
+def test_what_changes_the_whole_image_or_single_pixels_is_no_region() -> None:
+    rng = np.random.default_rng(1)
+
+    def struck(image: np.ndarray, _: int) -> np.ndarray:
+        return np.where(rng.random((*image.shape[:2], 1)) < 0.03, 255, image).astype(np.uint8)
+
+    assert find_regions(pairs_of(struck)) is None
+    assert find_regions(pairs_of(lambda image, _: cv2.GaussianBlur(image, (0, 0), 2))) is None
+    assert find_regions(pairs_of(lambda image, _: image)) is None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic_pairs import SIDE, bases_of, pairs_of, photographs, rms
 
-from distort_pipeline.networks.colour import fit_colour_matrix, fit_phase_tone, fit_tone
+from distort_pipeline.networks.colour import fit_colour_matrix, fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import (
     fit_field_filters,
@@ -19,6 +19,7 @@ from distort_pipeline.networks.filters import (
 from distort_pipeline.networks.patches import TilePosition, cut_patches
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.networks.shrinkage import fit_shrinkage
+from distort_pipeline.networks.wide import fit_blurs, fit_local_tone
 
 
 def test_a_tone_curve_per_image_with_steps_and_clipping_is_exact() -> None:
@@ -157,3 +158,56 @@ def test_shrunk_blocks_join_without_a_seam() -> None:
     assert (generator.distort(image, 1.0, 0) == at_once).all()
     arrays, described = composed_arrays(generator)
     assert (composed_generator(arrays, described).distort(image, 1.0, 0) == at_once).all()
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_glow_is_few_wide_blurs(linear: bool) -> None:
+    def glow(image: np.ndarray, _: int) -> np.ndarray:
+        values = to_linear(image.astype(np.float32)) if linear else image.astype(np.float32)
+        values = 0.7 * values + 0.25 * cv2.GaussianBlur(values, (0, 0), 9) + 0.02 * values[..., ::-1]
+        return np.clip(np.rint(to_display(values) if linear else values), 0, 255).astype(np.uint8)
+
+    patches = pairs_of(glow)
+    fitted = fit_blurs(patches, bases_of(patches), linear=linear)
+    for patch in patches:
+        base = patch.pristine.astype(np.float32)
+        assert rms(fitted.distort(base), patch.distorted) < 0.1 * rms(base, patch.distorted)
+
+
+def test_detail_raised_and_light_evened_by_surroundings_is_a_local_tone() -> None:
+    def evened(image: np.ndarray, _: int) -> np.ndarray:
+        ycc = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2YCrCb)
+        mean = cv2.GaussianBlur(ycc[..., 0], (0, 0), 6)
+        ycc[..., 0] = 128 + 0.5 * (mean - 128) + 1.5 * (ycc[..., 0] - mean)
+        return np.clip(np.rint(cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB)), 0, 255).astype(np.uint8)
+
+    patches = pairs_of(evened)
+    fitted = fit_local_tone(patches, bases_of(patches), sigma_px=6.0)
+    for patch in patches:
+        base = patch.pristine.astype(np.float32)
+        assert rms(fitted.distort(base), patch.distorted) < 0.25 * rms(base, patch.distorted)
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    low, high = np.quantile(image, [0.005, 0.995], axis=(0, 1))
+    return np.clip(255 * (image - low) / (high - low), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("form", "change"),
+    [
+        ("ranks", lambda image: np.stack([cv2.equalizeHist(image[..., c].copy()) for c in range(3)], axis=-1)),
+        ("stretched levels", stretched),
+    ],
+)
+def test_what_depends_on_an_images_histogram_is_a_curve_by_rank(form: str, change) -> None:
+    patches = pairs_of(lambda image, _: np.rint(change(image)).astype(np.uint8))
+    fitted = fit_rank_tone(patches, bases_of(patches), form=form)
+    everywhere = fit_tone(patches, bases_of(patches), per_image=False)
+    other = photographs(seed=5)[0] // 3 + 40
+    patch = cut_patches([(other, np.rint(change(other)).astype(np.uint8))], SIDE)[0]
+    base = patch.pristine.astype(np.float32)
+    assert rms(fitted.distort(base, 0, patch.position), patch.distorted) < 5
+    assert rms(everywhere.distort(base, 0), patch.distorted) > 20
+    part = fitted.distort(base[40:90, 20:80], 0, patch.position)
+    assert np.array_equal(part, fitted.distort(base, 0, patch.position)[40:90, 20:80])

@@ -240,6 +240,8 @@ def _acting(parts: Mapping[str, Any], learning: LearningReport | None) -> str:
         names.append("signal-dependent noise")
     if impulses := parts.get("impulses"):
         names.append(f"impulses on {100 * impulses['rate']:.2g} % of the pixels")
+    if regions := parts.get("regions"):
+        names.append(f"{regions['density']:.3g} {regions['kind']} regions in a million pixels")
     if "jpeg" in parts:
         names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
     if codec := parts.get("codec"):

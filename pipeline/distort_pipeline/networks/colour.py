@@ -2,9 +2,10 @@
 
 The curve is E[y | x] made monotone (isotonic regression), 256 values a channel. It is exact for gamma, contrast, casts
 by channel, clipping and banding; values that an image lacks are taken from the curve of all images, moved to meet its
-own. A curve for each phase of a pattern is exact for ordered dithering, halftone screens, scan lines and colour filter
-arrays. The matrix, with an offset, is what saturation, hue and another sensor's or screen's primaries do, on levels or
-on linear light: least squares over pixels that are not clipped.
+own. A curve of ranks, or of levels between an image's own ends, is exact for equalised histograms and stretched
+contrast, which depend on all of the image. A curve for each phase of a pattern is exact for ordered dithering, halftone
+screens, scan lines and colour filter arrays. The matrix, with an offset, is what saturation, hue and another sensor's
+or screen's primaries do, on levels or on linear light: least squares over pixels that are not clipped.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import scipy  # its optimisers load at their first use, in a fit
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.filters import to_display, to_linear, to_rgb, to_ycc
-from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
+from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition, value_ranks
 
 MATRIX_PIXELS = 20_000  # of each patch, at most
 
@@ -139,6 +140,57 @@ def fit_phase_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per
             seen[phase] += _moments(base[place], patch.distorted[place])
     curves = [[_monotone(rows[c], VALUES.astype(float)) for c in range(3)] for rows in seen]
     return PhaseTone(np.array(curves, np.float32))
+
+
+ENDS = (0.005, 0.995)  # ranks of the levels between which contrast is stretched
+FORMS = ("ranks", "stretched levels")
+
+
+@dataclass(frozen=True)
+class RankTone:
+    """Curves (3, 256) of what a value is in its image: its rank, or its place between the image's ends, on 0-255.
+
+    Of R, G and B; or of `luma` only, whose change R, G and B share.
+    """
+
+    curves: NDArray[np.float32]
+    form: str  # of FORMS
+    luma: bool = False
+    sets: ClassVar[int] = 1
+
+    def distort(self, image: Levels, _: int, position: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) through the curves; without the ranks of `position` it is taken for all of it."""
+        ranks = value_ranks([image]) if position is None or position.ranks is None else position.ranks
+        values = to_ycc(image)[..., :1] if self.luma else image
+        planes = [
+            np.interp(_placed(values[..., c], ranks[row], self.form), VALUES, self.curves[c])
+            for c, row in enumerate((3,) if self.luma else range(3))
+        ]
+        changed = np.stack(planes, axis=-1).astype(np.float32)
+        return image + (changed - values) if self.luma else changed
+
+
+def fit_rank_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, form: str, luma: bool = False) -> RankTone:
+    """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
+    seen = np.zeros((3, 3, 256))
+    for patch, base in zip(patches, bases, strict=True):
+        x, y = base, patch.distorted.astype(np.float32)
+        if luma:
+            x, y = (np.repeat(to_ycc(levels)[..., :1], 3, axis=-1) for levels in (x, y))
+        ranks = value_ranks([base]) if patch.ranks is None else patch.ranks
+        rows = (3, 3, 3) if luma else (0, 1, 2)
+        places = np.stack([_placed(x[..., c], ranks[row], form) for c, row in enumerate(rows)], axis=-1)
+        seen += _moments(places, y)
+    curves = [_monotone(rows, VALUES.astype(float)) for rows in seen]
+    return RankTone(np.array(curves, np.float32), form, luma)
+
+
+def _placed(values: Levels, ranks: NDArray[np.float32], form: str) -> Levels:
+    """Return the places (H, W) of `values` in their image, on 0-255."""
+    if form == "stretched levels":
+        low, high = np.searchsorted(ranks, ENDS)
+        return np.asarray(np.clip((values - low) / max(high - low, 1), 0, 1) * 255, np.float32)
+    return np.asarray(np.interp(values, VALUES, 255 * ranks), np.float32)
 
 
 def _places(period: int, position: TilePosition | None) -> list[tuple[slice, slice]]:

@@ -1,7 +1,11 @@
-"""A generator composed of small models: tone, filters → network → noise → impulses → codec; any of them may be absent.
+"""A generator composed of small models: tone, filters → network → noise → impulses, regions → codec.
+
+Any of them may be absent:
 
     base  = filters(tone(x))                        fitted, for all images or with the parameters of a training image
-    y     = codec(impulses(base + body(base, x, n, z) + n))   n: signal-dependent noise, z: white noise and latents
+    y     = codec(regions(impulses(base + body(base, x, n, z) + n)))
+
+with signal-dependent noise n, white noise and latents z.
 
 The codec is libjpeg with the distorted files' tables, or an installed one that predicts across blocks and is given the
 whole image (`codec_bank`).
@@ -27,9 +31,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.colour import RankTone
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
-from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, TilePosition, white_field
+from distort_pipeline.networks.patches import (
+    FREE_CHANNELS,
+    GRID_PX,
+    LATENTS,
+    Levels,
+    TilePosition,
+    value_ranks,
+    white_field,
+)
+from distort_pipeline.networks.regions import Regions
 from distort_pipeline.networks.signal_noise import REACH_PX, Fields, SignalNoise
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image, Images
@@ -51,6 +65,7 @@ class ComposedGenerator:
     body: Body | None = None
     noise: SignalNoise | None = None
     impulses: Impulses | None = None
+    regions: Regions | None = None
     jpeg: JpegStage | None = None
     codec: Codec | None = None  # of whole images, in place of `jpeg`
 
@@ -59,13 +74,14 @@ class ComposedGenerator:
         """Whether two seeds give two images."""
         per_image = any(model.sets > 1 for model in self.linear)
         panned = self.codec is not None and self.codec.panned
-        drawn = (self.noise, self.body, self.impulses)
+        drawn = (self.noise, self.body, self.impulses, self.regions)
         return any(part is not None for part in drawn) or per_image or panned
 
     @property
     def reach_px(self) -> int:
         """Pixels on each side that decide a pixel, in whole GRID_PX; `codec` reaches over the whole image."""
-        reach = sum(getattr(model, "reach_px", 0) for model in (*self.linear, self.noise, self.body, self.jpeg))
+        parts = (*self.linear, self.noise, self.body, self.regions, self.jpeg)
+        reach = sum(getattr(part, "reach_px", 0) for part in parts)
         return -(-reach // GRID_PX) * GRID_PX
 
     def with_parts(self, **parts: Any) -> ComposedGenerator:
@@ -110,6 +126,8 @@ class ComposedGenerator:
         pixels = _scaled(image, values, severity)
         if self.impulses is not None:
             pixels = self.impulses.strike(pixels, IMPULSES + seed, position, share=severity)
+        if self.regions is not None:
+            pixels = self.regions.lay(pixels, IMPULSES + seed, position, share=severity)
         return self.jpeg.encode(pixels) if self.jpeg is not None else pixels
 
     def encode(self, image: Pixels, severity: float, seed: int) -> Pixels:
@@ -126,6 +144,7 @@ class DistortedImage:
         self.generator, self.image, self.severity, self.seed = generator, image, severity, seed
         self._distorted = np.empty_like(image)
         self._ready: set[tuple[int, int]] = set()
+        self._ranks = value_ranks([image]) if any(isinstance(part, RankTone) for part in generator.linear) else None
         if generator.codec is not None:
             whole = self.tile(0, 0, *image.shape[:2])
             self._distorted = generator.encode(whole, severity, seed)
@@ -146,7 +165,7 @@ class DistortedImage:
             slice(max(first - reach, 0), min(first + BLOCK_PX + reach, side))
             for first, side in ((first_row, height), (first_column, width))
         )
-        position = TilePosition(rows.start, columns.start, height, width)
+        position = TilePosition(rows.start, columns.start, height, width, self._ranks)
         pixels = self.generator.distort_part(self.image[rows, columns], self.severity, self.seed, position)
         y, x = first_row - rows.start, first_column - columns.start
         block = pixels[y : y + BLOCK_PX, x : x + BLOCK_PX]

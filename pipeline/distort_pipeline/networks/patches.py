@@ -6,7 +6,8 @@ White noise belongs to a place in an image: tiles of an image see the same noise
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +20,26 @@ FREE_CHANNELS = 2  # white noise at full resolution that a network may use as it
 LATENTS = 4  # per image: log gain, and free ones
 
 
+Ranks = NDArray[np.float32]  # (4, 256): the share of an image's pixels at or below each value of R, G, B and Y
+
+
 @dataclass(frozen=True)
 class TilePosition:
-    """Where a tile lies: its first row and column, and the sides of its image."""
+    """Where a tile lies: its first row and column, and the sides of its image; the image's `ranks` where they count."""
 
     y: int
     x: int
     height: int
     width: int
+    ranks: Ranks | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class PairPatch:
-    """A pristine patch and the same patch distorted, (H, W, 3) uint8, at row `y`, column `x` of the image `image`."""
+    """A pristine patch and the same patch distorted, (H, W, 3) uint8, at row `y`, column `x` of the image `image`.
+
+    `ranks` are of the whole pristine image, as far as it is known.
+    """
 
     pristine: NDArray[np.uint8]
     distorted: NDArray[np.uint8]
@@ -40,11 +48,22 @@ class PairPatch:
     x: int
     image_height: int
     image_width: int
+    ranks: Ranks | None = field(default=None, compare=False, repr=False)
 
     @property
     def position(self) -> TilePosition:
         """Where the patch lies in its image."""
-        return TilePosition(self.y, self.x, self.image_height, self.image_width)
+        return TilePosition(self.y, self.x, self.image_height, self.image_width, self.ranks)
+
+
+def value_ranks(images: Sequence[NDArray[Any]]) -> Ranks:
+    """Return the ranks of the values that these (H, W, 3) parts of an image have together."""
+    counts = np.zeros((4, 256))
+    for image in images:
+        values = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+        luma = np.rint(values @ TO_YCC[0]).astype(np.uint8)
+        counts += [np.bincount(plane.ravel(), minlength=256) for plane in (*np.moveaxis(values, -1, 0), luma)]
+    return np.asarray(np.cumsum(counts, axis=1) / counts[0].sum(), np.float32)
 
 
 def by_image(patches: Sequence[PairPatch]) -> Iterator[tuple[int, list[PairPatch]]]:
@@ -58,10 +77,11 @@ def cut_patches(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], si
     patches = []
     for image, (pristine, distorted) in enumerate(pairs):
         height, width = pristine.shape[:2]
+        ranks = value_ranks([pristine])
         for y in range(0, height - 127, side_px):
             for x in range(0, width - 127, side_px):
                 inside = (slice(y, y + side_px), slice(x, x + side_px))
-                patches.append(PairPatch(pristine[inside], distorted[inside], image, y, x, height, width))
+                patches.append(PairPatch(pristine[inside], distorted[inside], image, y, x, height, width, ranks))
     return patches
 
 

@@ -16,21 +16,36 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import ColourMatrix, PhaseTone, Tone
+from distort_pipeline.networks.colour import ColourMatrix, PhaseTone, RankTone, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.regions import Regions
 from distort_pipeline.networks.shrinkage import Shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise
+from distort_pipeline.networks.wide import Blurs, LocalTone
 from distort_pipeline.records import Json
 
 Arrays = dict[str, NDArray[Any]]
 Descriptions = Sequence[Mapping[str, Any]]  # of each level, weakest first
 BODY = "body/"
 LINEAR: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (Tone, PhaseTone, ColourMatrix, Filters, PhaseFilters, FieldFilters, Shrinkage)
+    kind.__name__: kind
+    for kind in (
+        Tone,
+        PhaseTone,
+        RankTone,
+        ColourMatrix,
+        Filters,
+        PhaseFilters,
+        FieldFilters,
+        Shrinkage,
+        Blurs,
+        LocalTone,
+    )
 }
+REGION_ARRAYS = ("boxes", "masks", "values", "moves")
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 
@@ -78,6 +93,9 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Jso
     if generator.impulses is not None:
         arrays["impulses.values"] = generator.impulses.values
         described["impulses"] = {"rate": generator.impulses.rate}
+    if generator.regions is not None:
+        arrays.update({f"regions.{name}": getattr(generator.regions, name) for name in REGION_ARRAYS})
+        described["regions"] = {"kind": generator.regions.kind, "density": generator.regions.density}
     if generator.jpeg is not None:
         arrays["jpeg.luma"], arrays["jpeg.chroma"] = (
             table.astype(np.int32) for table in (generator.jpeg.luma, generator.jpeg.chroma)
@@ -98,7 +116,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         fields = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         numbers = {key: value for key, value in model.items() if key != "kind"}
         linear.append(LINEAR[model["kind"]](**fields, **numbers))
-    noise = impulses = jpeg = codec = body = None
+    noise = impulses = regions = jpeg = codec = body = None
     if "noise.kernels" in arrays:
         if "noise.stripes" not in arrays:
             raise PipelineError(
@@ -107,6 +125,9 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
     if "impulses" in described:
         impulses = Impulses(arrays["impulses.values"], described["impulses"]["rate"])
+    if "regions" in described:
+        region_arrays: dict[str, Any] = {name: arrays[f"regions.{name}"] for name in REGION_ARRAYS}
+        regions = Regions(**region_arrays, **described["regions"])
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
@@ -126,5 +147,6 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         body=body,
         noise=noise,
         impulses=impulses,
+        regions=regions,
         jpeg=jpeg,
     )

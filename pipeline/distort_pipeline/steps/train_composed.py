@@ -29,7 +29,7 @@ from distort_pipeline.models.card import (
 from distort_pipeline.models.store import WEIGHTS, publish_model, write_arrays, write_histograms
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor
-from distort_pipeline.networks.patches import GRID_PX, PairPatch
+from distort_pipeline.networks.patches import GRID_PX, PairPatch, by_image, value_ranks
 from distort_pipeline.networks.saved import composed_levels, levels_arrays
 from distort_pipeline.records import Report, derive_seed, digest, package_versions
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
@@ -170,7 +170,8 @@ def training_patches(pairs: PairStore, distortion: str, level: int) -> list[Pair
         height, width = facts.get("image_height", record.height), facts.get("image_width", record.width)
         image = numbers[record.image]
         patches.append(PairPatch(pair.pristine, pair.distorted, image, record.y, record.x, height, width))
-    return patches
+    ranks = {image: value_ranks([patch.pristine for patch in own]) for image, own in by_image(patches)}
+    return [dataclasses.replace(patch, ranks=ranks[patch.image]) for patch in patches]
 
 
 def learn_data(pairs: PairStore, distortion: str, level: int) -> LearnData:

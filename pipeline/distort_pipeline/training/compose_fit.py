@@ -7,6 +7,7 @@ carry or betray; then noise for what is left, calibrated to the true PSNR.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.metrics.classifier import linear_c2st, texture_features
-from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
-from distort_pipeline.models.card import HeldOutScores
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import fit_colour_matrix, fit_phase_tone, fit_tone
+from distort_pipeline.networks.colour import FORMS, fit_colour_matrix, fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings
+from distort_pipeline.networks.wide import fit_blurs, fit_local_tone
 from distort_pipeline.process import track
 from distort_pipeline.records import make_rng, to_uint8
 from distort_pipeline.training.fit_signal_noise import fit_signal_noise, whiten
@@ -41,6 +40,7 @@ ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
 FIELD_RADII_PX = (3, 5)  # of kernels that vary with the position
+LOCAL_TONE_SIGMAS_PX = (6.0, 12.0, 24.0, 40.0)  # of windows whose mean and deviation a curve depends on
 TONE_PERIODS_PX = (2, 3, 4, 8)  # of curves by phase
 BEHIND_ROUNDS = 2  # of fitting parts anew to what a codec behind them leaves
 CALIBRATION_PX, CALIBRATION_DRAWS = 256, 6  # of a patch; gains of images differ, and their mean has to be right
@@ -59,11 +59,12 @@ class _Candidate:
 
 
 def _candidates() -> list[_Candidate]:
-    candidates = [
-        _Candidate("tone", lambda p, b: fit_tone(p, b, per_image=False), False),
-        _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
-    ]
-    candidates.append(_Candidate("tone of Y, Cb, Cr", lambda p, b: fit_tone(p, b, per_image=False, ycc=True), False))
+    candidates = [_Candidate("tone", partial(fit_tone, per_image=False), False)]
+    for form, luma in itertools.product(FORMS, (False, True)):
+        name = f"tone by {form}{', luma' if luma else ''}"
+        candidates.append(_Candidate(name, partial(fit_rank_tone, form=form, luma=luma), False))
+    candidates.append(_Candidate("tone per image", partial(fit_tone, per_image=True), True))
+    candidates.append(_Candidate("tone of Y, Cb, Cr", partial(fit_tone, per_image=False, ycc=True), False))
     for radius in (SMALL_PX, LARGE_PX):
         for per_image in (False, True):
             name = f"filter {2 * radius + 1} px{' per image' if per_image else ''}, Y, Cb, Cr"
@@ -89,6 +90,12 @@ def _candidates() -> list[_Candidate]:
             name = f"filter by phase of {period} px{' per image' if per_image else ''}, {light}"
             by_phase = partial(fit_phase_filters, period=period, per_image=per_image, linear=linear)
             candidates.append(_Candidate(name, by_phase, per_image))
+    for linear, light in ((False, "levels"), (True, "light")):
+        name = f"blurs of all channels, {light}"
+        candidates.append(_Candidate(name, partial(fit_blurs, linear=linear), False))
+    for sigma in LOCAL_TONE_SIGMAS_PX:
+        name = f"tone by surroundings of {sigma:g} px"
+        candidates.append(_Candidate(name, partial(fit_local_tone, sigma_px=sigma), False))
     return [*candidates, _Candidate("shrinkage of detail", fit_shrinkage, False)]
 
 
@@ -101,13 +108,16 @@ class PartsFit:
     identity_mse: float
 
 
-def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> tuple[ComposedGenerator, PartsFit]:
+def fit_composed(
+    patches: Sequence[PairPatch], jpeg: JpegStage | None, *, per_image: bool = True
+) -> tuple[ComposedGenerator, PartsFit]:
     """Return the deterministic parts of a composed generator in front of its last stage `jpeg`, if it has one.
 
-    `patches` are of training images, numbered from 0.
+    `patches` are of training images, numbered from 0. Without `per_image`, no image has parameters of its own.
     """
     images = sorted({patch.image for patch in patches})
-    chosen, identity, error = _choose(patches, images, jpeg)
+    candidates = [candidate for candidate in _candidates() if per_image or not candidate.per_image]
+    chosen, identity, error = _choose(patches, images, jpeg, candidates)
     linear = _fitted(chosen, patches)
     filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
     choices = _detailed(patches, images) if filters else tuple(range(len(images)))
@@ -165,9 +175,9 @@ def _detailed(patches: Sequence[PairPatch], images: Sequence[int]) -> tuple[int,
 
 
 def _choose(
-    patches: Sequence[PairPatch], images: Sequence[int], jpeg: JpegStage | None
+    patches: Sequence[PairPatch], images: Sequence[int], jpeg: JpegStage | None, candidates: Sequence[_Candidate]
 ) -> tuple[list[_Candidate], float, float]:
-    """Return which parts explain enough, in order, the squared error of the last stage alone, and what they leave.
+    """Return which `candidates` explain enough, in order, the squared error of the last stage alone, and theirs.
 
     Parameters of an image are fitted to some of its patches and tried on the others.
     """
@@ -198,7 +208,6 @@ def _choose(
         if present < EXACT_MSE:
             break
         best: tuple[float, _Candidate, dict[int, Levels]] | None = None
-        candidates = _candidates()
         for candidate in track(candidates, total=len(candidates), label=f"part {len(chosen) + 1}", unit="candidates"):
             part = candidate.fit(fitted, [bases[id(p)] for p in fitted])
             moved = {
@@ -316,78 +325,3 @@ def _apply(model: Any, values: Levels, choice: int, patch: PairPatch) -> Levels:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-Pixels = NDArray[np.uint8]
-FEATURE_WEIGHT = 0.5  # of the mean of the twelve NSS features, in units of the identity's
-C2ST_WEIGHT = 1.0  # of what a linear classifier knows in bits: 0 at chance, 1 at certainty
-DELTA_PSNR_WEIGHT = 0.1  # per dB of mean delta PSNR; half of it per dB of an image's median
-MOST_DB = 10.0
-FLOOR_BITS = 2e-4  # divergences below are luck of the draw
-TILE_PX = 96  # that the classifier tells apart
-DISTORTED = Callable[[PairPatch, int], Pixels]
-
-
-class Scorer:
-    """Scores generators on held-out `patches` by JSD_NSS, the NSS features, PSNR and a linear C2ST."""
-
-    def __init__(self, patches: Sequence[PairPatch]) -> None:
-        self.patches = patches
-        self._true = [nss_histograms(patch.distorted) for patch in patches]
-        self._identity = self._divergences([patch.pristine for patch in patches])
-        self._true_features = self._features([patch.distorted for patch in patches])
-
-    def score(self, distort: DISTORTED) -> HeldOutScores:
-        """Return the scores of `distort(patch, seed)`, patches of an image under one seed."""
-        generated = [distort(patch, patch.image) for patch in self.patches]
-        divergences = self._divergences(generated)
-        deltas = np.array(
-            [
-                _psnr(patch.pristine, image) - _psnr(patch.pristine, patch.distorted)
-                for patch, image in zip(self.patches, generated, strict=True)
-            ]
-        )
-        deltas = np.clip(deltas, -MOST_DB, MOST_DB)  # of an untouched image PSNR is infinite
-        row = list(NSS_FEATURES).index(JSD_NSS)
-        jsd, jsd_identity = divergences[:, row].mean(), self._identity[:, row].mean()
-        features, features_identity = divergences.mean(), self._identity.mean()
-        c2st = linear_c2st(self._true_features, self._features(generated))
-        score = (
-            max(jsd, FLOOR_BITS) / max(jsd_identity, FLOOR_BITS)
-            + FEATURE_WEIGHT * max(features, FLOOR_BITS) / max(features_identity, FLOOR_BITS)
-            + C2ST_WEIGHT * max(1 - c2st.cross_entropy_bits, 0.0)
-            + DELTA_PSNR_WEIGHT * (abs(deltas.mean()) + 0.5 * np.median(np.abs(deltas)))
-        )
-        return HeldOutScores(
-            score=float(score),
-            jsd_nss=float(jsd),
-            jsd_identity=float(jsd_identity),
-            features=float(features),
-            features_identity=float(features_identity),
-            c2st_accuracy=c2st.accuracy,
-            c2st_bits=c2st.cross_entropy_bits,
-            delta_psnr_db=float(deltas.mean()),
-            median_abs_delta_db=float(np.median(np.abs(deltas))),
-        )
-
-    def _divergences(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
-        """Return the divergence of each image from its true one under each feature, (images, 12)."""
-        return np.stack([jsd_bits_rows(t, nss_histograms(g)) for t, g in zip(self._true, images, strict=True)])
-
-    def _features(self, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
-        """Return the features of each held-out image's tiles, (tiles, F)."""
-        rows: dict[int, list[NDArray[np.float32]]] = {}
-        for patch, image in zip(self.patches, images, strict=True):
-            rows.setdefault(patch.image, []).append(texture_features(_tiles(image)))
-        return [np.concatenate(rows[image]) for image in sorted(rows)]
-
-
-def _tiles(image: Pixels) -> NDArray[np.uint8]:
-    """Return tiles (N, TILE_PX, TILE_PX, 3) of `image`, apart; the whole of a smaller one."""
-    side = min(TILE_PX, *image.shape[:2])
-    rows, columns = (range(0, length - side + 1, side) for length in image.shape[:2])
-    return np.stack([image[y : y + side, x : x + side] for y in rows for x in columns])
-
-
-def _psnr(x: Pixels, y: Pixels) -> float:
-    return float(10 * np.log10(255**2 / max(np.square(x.astype(np.float32) - y).mean(), 1e-2)))

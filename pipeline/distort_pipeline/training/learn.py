@@ -1,6 +1,7 @@
 """Learns a distortion from pairs alone: small models by fit, a network for the rest, the better of each by validation.
 
     codec     one that is installed and looks alike      `codec_bank`, on whole images
+    regions   where the image is left alone but for some `regions`
     parts     tone, filters, shrinkage, before a JPEG    `compose_fit`         (seconds to a minute)
     codec     where the files carry none, behind the parts
     impulses  pixels that are struck, found first: the rest is fitted without them
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,25 +27,26 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.data.files import from_json, to_json
-from distort_pipeline.models.card import HeldOutScores, LearningReport, LearningStage
+from distort_pipeline.models.card import LearningReport
 from distort_pipeline.models.store import read_arrays, write_arrays
-from distort_pipeline.networks.codec_bank import Pair, Pixels, related_codecs
+from distort_pipeline.networks.codec_bank import Pair, related_codecs
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.impulses import find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
+from distort_pipeline.networks.regions import find_regions
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.records import to_uint8
 from distort_pipeline.training.compose_fit import (
     EXACT_MSE,
     PartsFit,
-    Scorer,
     bases_of,
     fit_composed,
     in_front_of,
     with_noise,
 )
 from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step, stored_steps
+from distort_pipeline.training.stages import Stages, say
 
 STAGES = Path("checkpoints") / "stages"
 NOISE_PX = 256  # of each patch that noise is fitted to
@@ -92,42 +93,6 @@ class LearnData:
     jpeg: JpegStage | None = None  # where the distorted files say it
 
 
-class Stages:
-    """The stages so far: their scores, and the best generator."""
-
-    def __init__(self, held: Sequence[PairPatch]) -> None:
-        self.held, self.scorer = held, Scorer(held)
-        self.rows: list[LearningStage] = []
-        self.best, self.score, self.name = ComposedGenerator(), np.inf, "nothing"
-        self.started = time.process_time()
-
-    def consider(self, name: str, generator: ComposedGenerator, *, better: float = 1.0) -> float:
-        """Score `generator`, keep it if its score is below `better` of the best, and return its score."""
-        scores = self.scores(generator)
-        self.rows.append(LearningStage(name, scores))
-        _say(
-            f"{name}: score {scores.score:.3f}, JSD_NSS {scores.jsd_nss:.4f} ({scores.jsd_identity:.4f}), "
-            f"C2ST {scores.c2st_accuracy:.2f}, {scores.delta_psnr_db:+.2f} dB, "
-            f"median {scores.median_abs_delta_db:.2f} dB, {time.process_time() - self.started:.0f} CPU-s"
-        )
-        if scores.score < better * self.score:
-            self.best, self.score, self.name = generator, scores.score, name
-        return scores.score
-
-    def scores(self, generator: ComposedGenerator) -> HeldOutScores:
-        """Return the scores of `generator` on the held-out patches."""
-        return self.scorer.score(lambda patch, seed: _distorted(generator, patch, seed))
-
-    def l1(self, generator: ComposedGenerator) -> float:
-        """Return the mean absolute difference of `generator` from the held-out patches, in levels."""
-        differences = [np.abs(_distorted(generator, p, p.image) - p.distorted.astype(np.float32)) for p in self.held]
-        return float(np.mean([difference.mean() for difference in differences]))
-
-
-def _distorted(generator: ComposedGenerator, patch: PairPatch, seed: int) -> Pixels:
-    return generator.encode(generator.distort_part(patch.pristine, 1.0, seed, patch.position), 1.0, seed)
-
-
 def learn(
     data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway: bool = False
 ) -> tuple[ComposedGenerator, LearningReport]:
@@ -145,7 +110,11 @@ def learn(
             stages.consider(codec.described, ComposedGenerator(codec=codec))
             if error < EXACT_MSE:
                 break
-    if stages.score > DONE_SCORE:  # few pairs make a codec of a blur: parts are tried beside it
+        if regions := find_regions(data.fitted):
+            stages.consider(f"{regions.kind} regions", ComposedGenerator(regions=regions))
+    if (
+        stages.score > DONE_SCORE and stages.best.regions is None
+    ):  # few pairs make a codec of a blur: parts are tried beside it
         parts, adversarial_steps = _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
         tried = ", ".join(f"{row.stage} {row.scores.score:.2f}" for row in stages.rows)
@@ -184,13 +153,19 @@ def _learn_parts(
     """Take fitted parts, noise, and the network into consideration; return the parts and the adversarial steps kept."""
     impulses = find_impulses(data.fitted)
     if impulses is not None:  # everything else is fitted to what they leave
-        _say(f"  impulses on {100 * impulses.rate:.2f} % of the pixels")
+        say(f"  impulses on {100 * impulses.rate:.2f} % of the pixels")
         fitted, held = without_impulses(data.fitted), without_impulses(data.held)
         data = dataclasses.replace(data, fitted=fitted, held=held)
-    parts, fit = _remembered_parts(folder, lambda: fit_composed(data.fitted, jpeg))
-    if impulses is not None:
-        parts = parts.with_parts(impulses=impulses)
-    stages.consider("parts", parts)
+    parts, fit = _remembered_parts(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
+    parts = parts.with_parts(impulses=impulses)
+    own_score = stages.consider("parts", parts)
+    if any(part.sets > 1 for part in parts.linear):  # what seems drawn per image may follow from the image
+        shared, shared_fit = _remembered_parts(
+            folder, "shared", lambda: fit_composed(data.fitted, jpeg, per_image=False)
+        )
+        shared = shared.with_parts(impulses=impulses)
+        if stages.consider("parts of all images", shared) < own_score:
+            parts, fit = shared, shared_fit
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
     if jpeg is None and parts.linear:
@@ -256,7 +231,7 @@ def _within_minutes(
         return {"mean": max(mean, 1), "adversarial": int(max(min(settings.adversarial_steps, adversarial), 0))}
 
     steps = stored_steps(folder / STAGES, plan)
-    _say(f"{steps['mean']} steps towards the mean and up to {steps['adversarial']} adversarial ones")
+    say(f"{steps['mean']} steps towards the mean and up to {steps['adversarial']} adversarial ones")
     return dataclasses.replace(settings, mean_steps=steps["mean"], adversarial_steps=steps["adversarial"])
 
 
@@ -351,10 +326,10 @@ def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
 
 
 def _remembered_parts(
-    folder: Path, make: Callable[[], tuple[ComposedGenerator, PartsFit]]
+    folder: Path, name: str, make: Callable[[], tuple[ComposedGenerator, PartsFit]]
 ) -> tuple[ComposedGenerator, PartsFit]:
     """Return the fitted parts that an interrupted run left in `folder`, or make them and leave them there."""
-    file = folder / STAGES / "parts.safetensors"
+    file = folder / STAGES / f"{name}.safetensors"
     if file.is_file():
         arrays, notes = read_arrays(file)
         fit = from_json(PartsFit, json.loads(notes["fit"]), file)
@@ -387,7 +362,3 @@ def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
         latent=np.zeros(LATENTS, np.float32),
     )
     return levels
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
