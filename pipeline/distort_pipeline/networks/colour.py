@@ -65,6 +65,17 @@ def fit_colour_matrix(
     return ColourMatrix(solved.astype(np.float32), linear)
 
 
+@dataclass(frozen=True)
+class Integers:
+    """Y, Cb and Cr rounded to 8 bits, as where a program or a video keeps them: R, G and B take fewer values."""
+
+    sets: ClassVar[int] = 1
+
+    def distort(self, image: Levels, _: int = 0, __: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) of whole Y, Cb and Cr."""
+        return to_rgb(np.rint(np.clip(to_ycc(image), 0, 255)))
+
+
 VALUES = np.arange(256)
 LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all images, where the rest is noise
 

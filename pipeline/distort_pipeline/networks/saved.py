@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import ColourMatrix, PhaseTone, RankTone, Tone
+from distort_pipeline.networks.colour import ColourMatrix, Integers, PhaseTone, RankTone, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.impulses import Impulses
@@ -37,6 +37,7 @@ LINEAR: dict[str, Callable[..., Any]] = {
         PhaseTone,
         RankTone,
         ColourMatrix,
+        Integers,
         Filters,
         PhaseFilters,
         FieldFilters,

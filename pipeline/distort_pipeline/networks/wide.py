@@ -1,7 +1,7 @@
 """What the light far around a pixel decides: large blurs, glow and diffused colour; local tone mapping.
 
-Blurs are linear: y - x = Σ_σ (G_σ * x) A_σ + x A_0 + b, with Gaussian blurs of doubling width and matrices of all three
-channels, which few numbers describe where a kernel of that size would have thousands.
+Blurs are linear: y - x = Σ_b (d_b * x) A_b + b, with the bands d_b between Gaussian blurs of doubling width, the widest
+for the last, and matrices of all three channels: few numbers, where a kernel of that size would have thousands.
 
 Local tone mapping is a curve that depends on where the pixel is: with Y its luma, M the mean and S the log of the
 deviation of luma in a wide window, Y' = Y + t(Y, M, S), and Cb and Cr are multiplied by 1 + g(Y, M, S). Tables t and g
@@ -30,7 +30,7 @@ from distort_pipeline.records import make_rng
 SIGMAS_PX = (1.0, 2.0, 4.0, 8.0, 16.0)
 REACH = 3  # in sigmas
 PIXELS = 200_000  # of all images together
-RIDGE = 1e-5  # of the mean power of a feature, towards no change
+RIDGE = 1e-6  # of the power of a feature, towards no change
 KNOTS = (17, 9, 5)  # of Y, M and S
 SMOOTH = 2e-4  # of the number of pixels: how far a cell of a table follows its neighbours
 LEAST_DEVIATION = 1.0  # levels, added before logarithms
@@ -39,7 +39,7 @@ LOG_DEVIATIONS = (0.0, 4.5)  # of luma in a window, at least and at most: 1 to 9
 
 @dataclass(frozen=True)
 class Blurs:
-    """Weights (3 (1 + sigmas) + 1, 3): of R, G, B, of their blurs and of an offset in levels; in `linear` light."""
+    """Weights (3 (1 + sigmas) + 1, 3) of the bands of R, G and B, finest first, and of an offset; in `linear` light."""
 
     weights: NDArray[np.float32]
     linear: bool = False
@@ -47,9 +47,9 @@ class Blurs:
     sets: ClassVar[int] = 1
 
     def distort(self, image: Levels, _: int = 0, __: TilePosition | None = None) -> Levels:
-        """Return `image` (H, W, 3) with weighted blurs of itself added; borders are reflected."""
+        """Return `image` (H, W, 3) with weighted bands of itself added; borders are reflected."""
         values = to_linear(image) if self.linear else image
-        changed = values + _blurs(values) @ self.weights[:-1] + self.weights[-1]
+        changed = values + _bands(values) @ self.weights[:-1] + self.weights[-1]
         return to_display(changed) if self.linear else np.asarray(changed, np.float32)
 
 
@@ -62,17 +62,19 @@ def fit_blurs(patches: Sequence[PairPatch], bases: Sequence[Levels], *, linear: 
         unclipped = ((y[chosen] > 1) & (y[chosen] < 254)).all(1)
         if linear:
             x, y = to_linear(x), to_linear(y)
-        rows.append(_blurs(x)[chosen][unclipped])
+        rows.append(_bands(x)[chosen][unclipped])
         targets.append((y - x)[chosen][unclipped])
     design = np.insert(np.concatenate(rows), 3 * (1 + len(SIGMAS_PX)), 1.0, axis=1).astype(np.float64)
     gram = design.T @ design
-    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram) + 1e-6
+    gram[np.diag_indices_from(gram)] *= 1 + RIDGE
+    gram[np.diag_indices_from(gram)] += RIDGE
     return Blurs(np.linalg.solve(gram, design.T @ np.concatenate(targets)).astype(np.float32), linear)
 
 
-def _blurs(values: Levels) -> Levels:
-    """Return `values` (H, W, 3) and their blurs, (H, W, 3 (1 + sigmas))."""
-    return np.concatenate([values, *(_blurred(values, sigma) for sigma in SIGMAS_PX)], axis=-1)
+def _bands(values: Levels) -> Levels:
+    """Return the bands of `values` (H, W, 3), finest first and the widest blur last, (H, W, 3 (1 + sigmas))."""
+    blurs = [values, *(_blurred(values, sigma) for sigma in SIGMAS_PX)]
+    return np.concatenate([*(finer - coarser for finer, coarser in itertools.pairwise(blurs)), blurs[-1]], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,11 @@ def _candidates() -> list[_Candidate]:
     for linear, light in ((False, "levels"), (True, "light")):
         name = f"blurs of all channels, {light}"
         candidates.append(_Candidate(name, partial(fit_blurs, linear=linear), False))
+    candidates.append(_Candidate("shrinkage of detail", fit_shrinkage, False))
     for sigma in LOCAL_TONE_SIGMAS_PX:
         name = f"tone by surroundings of {sigma:g} px"
         candidates.append(_Candidate(name, partial(fit_local_tone, sigma_px=sigma), False))
-    return [*candidates, _Candidate("shrinkage of detail", fit_shrinkage, False)]
+    return candidates
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from distort_pipeline.data.files import from_json, to_json
 from distort_pipeline.models.card import LearningReport
 from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, related_codecs
+from distort_pipeline.networks.colour import Integers
 from distort_pipeline.networks.composed import ComposedGenerator
-from distort_pipeline.networks.impulses import find_impulses, without_impulses
+from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
 from distort_pipeline.networks.regions import find_regions
@@ -156,16 +157,7 @@ def _learn_parts(
         say(f"  impulses on {100 * impulses.rate:.2f} % of the pixels")
         fitted, held = without_impulses(data.fitted), without_impulses(data.held)
         data = dataclasses.replace(data, fitted=fitted, held=held)
-    parts, fit = _remembered_parts(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
-    parts = parts.with_parts(impulses=impulses)
-    own_score = stages.consider("parts", parts)
-    if any(part.sets > 1 for part in parts.linear):  # what seems drawn per image may follow from the image
-        shared, shared_fit = _remembered_parts(
-            folder, "shared", lambda: fit_composed(data.fitted, jpeg, per_image=False)
-        )
-        shared = shared.with_parts(impulses=impulses)
-        if stages.consider("parts of all images", shared) < own_score:
-            parts, fit = shared, shared_fit
+    parts, fit = _fitted_parts(data, jpeg, impulses, stages, folder)
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
     if jpeg is None and parts.linear:
@@ -206,6 +198,28 @@ def _learn_parts(
     step = _learn_adversarially(crops, compact, rates, settings, adversarial, stages, folder)
     score = stages.consider(f"adversary, kept {step}", adversarial, better=BETTER)
     return fit, step if stages.score == score else 0
+
+
+def _fitted_parts(
+    data: LearnData, jpeg: JpegStage | None, impulses: Impulses | None, stages: Stages, folder: Path
+) -> tuple[ComposedGenerator, PartsFit]:
+    """Return the parts that score best: with parameters of images' own or without, of any RGB or of whole Y, Cb, Cr."""
+    parts, fit = _remembered_parts(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
+    parts = parts.with_parts(impulses=impulses)
+    score = stages.consider("parts", parts)
+    if any(part.sets > 1 for part in parts.linear):  # what seems drawn per image may follow from the image
+        shared, shared_fit = _remembered_parts(
+            folder, "shared", lambda: fit_composed(data.fitted, jpeg, per_image=False)
+        )
+        shared = shared.with_parts(impulses=impulses)
+        shared_score = stages.consider("parts of all images", shared)
+        if shared_score < score:
+            parts, fit, score = shared, shared_fit, shared_score
+    if jpeg is None and parts.linear and score > DONE_SCORE:
+        whole = parts.with_parts(linear=(*parts.linear, Integers()))
+        if stages.consider("parts, whole Y, Cb, Cr", whole) < score:
+            parts = whole
+    return parts, fit
 
 
 def _within_minutes(
