@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from synthetic_pairs import corners, photographs, rms
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.codec_bank import Codec, related_codecs
+from distort_pipeline.networks.codec_bank import Codec, related_codecs, smaller_codecs
+from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.jpeg_stage import (
     DifferentiableJpeg,
     JpegStage,
@@ -15,6 +17,8 @@ from distort_pipeline.networks.jpeg_stage import (
     read_jpeg_stage,
     standard_tables,
 )
+from distort_pipeline.networks.resampling import Smaller, find_smaller
+from distort_pipeline.networks.saved import composed_arrays, composed_generator
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(90, "4:2:0"), (75, "4:4:4"), (50, "4:2:0")])
@@ -103,3 +107,32 @@ def test_palettes_are_codecs_of_as_many_colours_as_are_seen(name: str) -> None:
     images = corners()[:3]
     found = dict(related_codecs([(image, codec.encode(image, rng)) for image in images]))
     assert found[codec] == 0
+
+
+@pytest.mark.parametrize("kernels", [("OpenCV area", "OpenCV cubic"), ("Pillow Lanczos", "Pillow bicubic")])
+def test_images_tell_from_which_size_and_how_they_were_scaled_back(kernels, sample_images) -> None:
+    images = [image[:384, :384] for image in list(sample_images.values())[:4]]
+    shares = (0.5, 0.63, 0.71, 0.63)
+    small = [Codec("JPEG", 60, smaller=Smaller((share,), *kernels)) for share in shares]
+    pairs = [(x, codec.encode(x, np.random.default_rng(0))) for x, codec in zip(images, small, strict=True)]
+    found = find_smaller(pairs)
+    assert found is not None
+    assert found.up == kernels[1]
+    assert len(found.shares) > 1
+    assert all(min(abs(share - true) for true in shares) < 0.012 for share in found.shares)
+    jpeg = next(codec for codec in smaller_codecs(pairs) if codec.name == "JPEG")
+    assert jpeg.random
+    assert 35 < jpeg.quality < 85
+    stored = composed_generator(*composed_arrays(ComposedGenerator(codec=jpeg)))
+    assert stored.codec == jpeg
+
+
+def test_what_was_never_smaller_has_no_size() -> None:
+    images = photographs(finest=8)
+    rng = np.random.default_rng(0)
+    for change in (
+        lambda x: cv2.GaussianBlur(x, (0, 0), 1.5),
+        lambda x: np.clip(x + rng.normal(0, 9, x.shape), 0, 255).astype(np.uint8),
+        lambda x: Codec("WEBP", 10).encode(x, rng),
+    ):
+        assert find_smaller([(x, change(x)) for x in images]) is None

@@ -245,9 +245,20 @@ def _acting(parts: Mapping[str, Any], learning: LearningReport | None) -> str:
     if "jpeg" in parts:
         names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
     if codec := parts.get("codec"):
-        measure = "{} of {} colours" if codec["name"].startswith("GIF") else "{} at quality {}"
-        names.append(measure.format(codec["name"], codec["quality"]) + (", a panned frame" if codec["panned"] else ""))
+        names.append(_coded(codec))
     return ", then ".join(names or ["nothing"])
+
+
+def _coded(codec: Mapping[str, Any]) -> str:
+    """Return a codec of whole images in words."""
+    measure = "{} of {} colours" if codec["name"].startswith("GIF") else "{} at quality {}"
+    words = measure.format(codec["name"], codec["quality"]) + (", a panned frame" if codec["panned"] else "")
+    smaller = codec.get("smaller")
+    if smaller is None:
+        return words
+    shares = " to ".join(sorted({f"{end(smaller['shares']):.2f}" for end in (min, max)}))
+    stored = "" if codec["name"] == "PNG" else f" and stored as {words}"
+    return f"scaled to {shares} of the size by {smaller['down']}{stored}, then back by {smaller['up']}"
 
 
 def read_card(folder: Path) -> ModelCard:

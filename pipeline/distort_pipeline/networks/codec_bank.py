@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.resampling import Smaller, find_smaller
 from distort_pipeline.records import Json
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
@@ -35,6 +36,8 @@ PILLOW = {  # worst and best quality
     **dict.fromkeys(PALETTES, (2, MOST_COLOURS)),
     **{"JPEG": (1, 95), "WEBP": (0, 100), "AVIF": (0, 100), "JPEG2000": (400, 4)},
 }
+LOSSLESS = "PNG"  # of what was only smaller
+SMALL_CODECS = ("JPEG", "WEBP", "AVIF")  # of images that were stored smaller
 FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # Pillow's names of what may be missing
 
 
@@ -80,20 +83,33 @@ VIDEO = {
 class Codec:
     """A codec and its quality: Pillow's 0 to 100, or colours; ratio, quantiser or rate factor, where less is better.
 
-    A `panned` frame follows others of a camera that pans at a speed drawn for the image, as frames of videos do.
+    A `panned` frame follows others of a camera that pans at a speed drawn for the image, as frames of videos do. An
+    image may have been stored `smaller`, and scaled back by what shows it.
     """
 
     name: str
     quality: int
     panned: bool = False
+    smaller: Smaller | None = None
 
     @property
     def described(self) -> str:
         """The codec in words."""
-        return f"{self.name} {self.quality}{' panned' if self.panned else ''}"
+        words = f"{self.name} {self.quality}{' panned' if self.panned else ''}"
+        return f"{words} at {self.smaller.described}" if self.smaller else words
+
+    @property
+    def random(self) -> bool:
+        """Whether two draws give two images."""
+        return self.panned or (self.smaller is not None and len(self.smaller.shares) > 1)
 
     def encode(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        """Return `image` (H, W, 3) after the encoder and the decoder; `rng` draws a panned frame's movement."""
+        """Return `image` (H, W, 3) after the encoder and the decoder; `rng` draws its size and the panned movement."""
+        if self.smaller is not None:
+            codec = replace(self, smaller=None)
+            return self.smaller.distort(image, rng, lambda small: codec.encode(small, rng))
+        if self.name == LOSSLESS:
+            return image
         if self.name in VIDEO:
             speed = rng.uniform(-PAN_PX, PAN_PX, 2) if self.panned else None
             return _last_frame(image, VIDEO[self.name], self.quality, speed)
@@ -148,6 +164,17 @@ def related_codecs(pairs: Sequence[Pair]) -> Iterator[tuple[Codec, float]]:
             yield codec, error
         elif codec.name == "JPEG" and error > 1.5 * identity:
             return  # not the kind of thing that codecs do
+
+
+def smaller_codecs(pairs: Sequence[Pair]) -> Iterator[Codec]:
+    """Yield codecs of images that were stored smaller, and none, where the distorted images show that they were."""
+    smaller = find_smaller(pairs)
+    if smaller is None:
+        return
+    yield Codec(LOSSLESS, 0, smaller=smaller)
+    for family in available():
+        if family.name in SMALL_CODECS:
+            yield _at_strength(replace(family, smaller=smaller), pairs)  # of all: shares are drawn
 
 
 def _at_strength(family: Codec, pairs: Sequence[Pair]) -> Codec:

@@ -73,9 +73,9 @@ class ComposedGenerator:
     def random(self) -> bool:
         """Whether two seeds give two images."""
         per_image = any(model.sets > 1 for model in self.linear)
-        panned = self.codec is not None and self.codec.panned
+        coded = self.codec is not None and self.codec.random
         drawn = (self.noise, self.body, self.impulses, self.regions)
-        return any(part is not None for part in drawn) or per_image or panned
+        return any(part is not None for part in drawn) or per_image or coded
 
     @property
     def reach_px(self) -> int:

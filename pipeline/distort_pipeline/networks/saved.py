@@ -22,6 +22,7 @@ from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilter
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.regions import Regions
+from distort_pipeline.networks.resampling import Smaller
 from distort_pipeline.networks.shrinkage import Shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise
 from distort_pipeline.networks.wide import Blurs, LocalTone
@@ -133,7 +134,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
     if "codec" in described:
-        codec = Codec(**described["codec"])
+        codec = _codec(**described["codec"])
     if "body" in described:
         from distort_pipeline.networks.compact import CompactBody, new_body
 
@@ -151,3 +152,10 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         regions=regions,
         jpeg=jpeg,
     )
+
+
+def _codec(*, smaller: Mapping[str, Any] | None = None, **fields: Any) -> Codec:
+    """Return the codec of a description; earlier versions have none of images that were stored smaller."""
+    if smaller is None:
+        return Codec(**fields)
+    return Codec(**fields, smaller=Smaller(tuple(smaller["shares"]), smaller["down"], smaller["up"]))

@@ -29,7 +29,7 @@ import numpy as np
 from distort_pipeline.data.files import from_json, to_json
 from distort_pipeline.models.card import LearningReport
 from distort_pipeline.models.store import read_arrays, write_arrays
-from distort_pipeline.networks.codec_bank import Pair, related_codecs
+from distort_pipeline.networks.codec_bank import Pair, related_codecs, smaller_codecs
 from distort_pipeline.networks.colour import Integers
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
@@ -111,6 +111,9 @@ def learn(
             stages.consider(codec.described, ComposedGenerator(codec=codec))
             if error < EXACT_MSE:
                 break
+        if stages.score > DONE_SCORE:
+            for codec in smaller_codecs(data.whole):
+                stages.consider(codec.described, ComposedGenerator(codec=codec))
         if regions := find_regions(data.fitted):
             stages.consider(f"{regions.kind} regions", ComposedGenerator(regions=regions))
     if (
