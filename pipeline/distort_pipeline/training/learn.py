@@ -57,7 +57,7 @@ DONE_MSE = 1.0  # levels², likewise
 EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
 MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
-BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
+BETTER = 0.98  # a network, or rounding, is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # a codec behind parts of this score is the kind that was used: no noise and no network are tried
 MOST_BEHIND = 3  # codecs behind parts that are tried
 
@@ -220,7 +220,7 @@ def _fitted_parts(
             parts, fit, score = shared, shared_fit, shared_score
     if jpeg is None and parts.linear and score > DONE_SCORE:
         whole = parts.with_parts(linear=(*parts.linear, Integers()))
-        if stages.consider("parts, whole Y, Cb, Cr", whole) < score:
+        if stages.consider("parts, whole Y, Cb, Cr", whole, better=BETTER) < BETTER * score:
             parts = whole
     return parts, fit
 
