@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from synthetic_pairs import corners, photographs, rms
+from synthetic_pairs import bases_of, corners, photographs, rms
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec, related_codecs, smaller_codecs
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.earlier_jpeg import EarlierJpeg, fit_earlier_jpeg
 from distort_pipeline.networks.jpeg_stage import (
     DifferentiableJpeg,
     JpegStage,
@@ -17,8 +18,10 @@ from distort_pipeline.networks.jpeg_stage import (
     read_jpeg_stage,
     standard_tables,
 )
+from distort_pipeline.networks.patches import cut_patches
 from distort_pipeline.networks.resampling import Smaller, find_smaller
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.records import to_uint8
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(90, "4:2:0"), (75, "4:4:4"), (50, "4:2:0")])
@@ -136,3 +139,19 @@ def test_what_was_never_smaller_has_no_size() -> None:
         lambda x: Codec("WEBP", 10).encode(x, rng),
     ):
         assert find_smaller([(x, change(x)) for x in images]) is None
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_an_earlier_jpeg_is_found_on_its_own_grid(per_image: bool, sample_images) -> None:
+    images = [image[:256, :256] for image in list(sample_images.values())[:4]]
+    grids = [(3, 6), (5, 12), (9, 0), (2, 15)] if per_image else [(3, 6)] * 4
+    pairs = [
+        (x, to_uint8(EarlierJpeg(np.array([grid], np.int32), 30).distort(x.astype(np.float32), 0)))
+        for x, grid in zip(images, grids, strict=True)
+    ]
+    patches = cut_patches(pairs, 256)
+    fitted = fit_earlier_jpeg(patches, bases_of(patches), per_image=per_image)
+    assert fitted.quality == 30
+    assert [tuple(offset) for offset in fitted.offsets] == (grids if per_image else grids[:1])
+    for patch in patches:
+        assert np.array_equal(fitted.distort(patch.pristine.astype(np.float32), patch.image), patch.distorted)

@@ -18,6 +18,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import ColourMatrix, Integers, PhaseTone, RankTone, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
@@ -42,6 +43,7 @@ LINEAR: dict[str, Callable[..., Any]] = {
         Filters,
         PhaseFilters,
         FieldFilters,
+        EarlierJpeg,
         Shrinkage,
         Blurs,
         LocalTone,

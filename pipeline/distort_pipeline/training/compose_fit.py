@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import FORMS, fit_colour_matrix, fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.earlier_jpeg import fit_earlier_jpeg
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
@@ -97,6 +98,9 @@ def _candidates() -> list[_Candidate]:
     for sigma in LOCAL_TONE_SIGMAS_PX:
         name = f"tone by surroundings of {sigma:g} px"
         candidates.append(_Candidate(name, partial(fit_local_tone, sigma_px=sigma), False))
+    for per_image in (False, True):
+        name = f"an earlier JPEG, {'a grid per image' if per_image else 'one grid'}"
+        candidates.append(_Candidate(name, partial(fit_earlier_jpeg, per_image=per_image), per_image))
     return candidates
 
 
