@@ -18,7 +18,7 @@ from distort_pipeline.networks.filters import (
 )
 from distort_pipeline.networks.patches import TilePosition, cut_patches
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
-from distort_pipeline.networks.shrinkage import fit_shrinkage
+from distort_pipeline.networks.shrinkage import Median, fit_shrinkage
 from distort_pipeline.networks.wide import fit_blurs, fit_local_tone
 
 
@@ -211,3 +211,9 @@ def test_what_depends_on_an_images_histogram_is_a_curve_by_rank(form: str, chang
     assert rms(everywhere.distort(base, 0), patch.distorted) > 20
     part = fitted.distort(base[40:90, 20:80], 0, patch.position)
     assert np.array_equal(part, fitted.distort(base, 0, patch.position)[40:90, 20:80])
+
+
+@pytest.mark.parametrize("side", [3, 5])
+def test_a_median_is_the_true_one(side: int) -> None:
+    image = photographs()[0]
+    assert np.array_equal(Median(side).distort(image.astype(np.float32)), cv2.medianBlur(image, side))

@@ -24,7 +24,7 @@ from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.regions import Regions
 from distort_pipeline.networks.resampling import Smaller
-from distort_pipeline.networks.shrinkage import Shrinkage
+from distort_pipeline.networks.shrinkage import Median, Shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise
 from distort_pipeline.networks.wide import Blurs, LocalTone
 from distort_pipeline.records import Json
@@ -45,6 +45,7 @@ LINEAR: dict[str, Callable[..., Any]] = {
         FieldFilters,
         EarlierJpeg,
         Shrinkage,
+        Median,
         Blurs,
         LocalTone,
     )

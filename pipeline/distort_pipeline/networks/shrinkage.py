@@ -1,4 +1,4 @@
-"""Shrinkage: fine detail times a gain that depends on how much detail there is around it.
+"""Shrinkage: fine detail times a gain that depends on how much detail there is around it. And the median of a window.
 
 What denoisers, smears and a camera's chroma filters do: weak texture goes, strong edges stay. In (Y, Cb, Cr), in bands
 between Gaussian blurs of doubling width: y - x = Σ_b (g_b(a_b) + h_b(l_b)) d_b, with d_b the detail of a band, a_b the
@@ -55,6 +55,23 @@ class Shrinkage:
                 )
                 change[..., c] += (gain * details[c, b]).astype(np.float32)
         return np.asarray(image + change @ TO_RGB.T.astype(np.float32), np.float32)
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of the `side_px` × `side_px` pixels about each pixel and channel: 3 or 5."""
+
+    side_px: int
+    sets: ClassVar[int] = 1
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels on each side that decide a pixel."""
+        return self.side_px // 2
+
+    def distort(self, image: Levels, _: int = 0, __: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) filtered; borders are repeated."""
+        return np.asarray(cv2.medianBlur(np.ascontiguousarray(image, np.float32), self.side_px), np.float32)
 
 
 def bands_of(image: Levels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

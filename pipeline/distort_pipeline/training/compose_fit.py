@@ -24,7 +24,7 @@ from distort_pipeline.networks.earlier_jpeg import fit_earlier_jpeg
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
-from distort_pipeline.networks.shrinkage import fit_shrinkage
+from distort_pipeline.networks.shrinkage import Median, fit_shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings
 from distort_pipeline.networks.wide import fit_blurs, fit_local_tone
 from distort_pipeline.process import track
@@ -41,6 +41,7 @@ ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
 FIELD_RADII_PX = (3, 5)  # of kernels that vary with the position
+MEDIAN_SIDES_PX = (3, 5)  # OpenCV has larger ones for 8 bits alone
 LOCAL_TONE_SIGMAS_PX = (6.0, 12.0, 24.0, 40.0)  # of windows whose mean and deviation a curve depends on
 TONE_PERIODS_PX = (2, 3, 4, 8)  # of curves by phase
 BEHIND_ROUNDS = 2  # of fitting parts anew to what a codec behind them leaves
@@ -94,6 +95,8 @@ def _candidates() -> list[_Candidate]:
     for linear, light in ((False, "levels"), (True, "light")):
         name = f"blurs of all channels, {light}"
         candidates.append(_Candidate(name, partial(fit_blurs, linear=linear), False))
+    for side in MEDIAN_SIDES_PX:
+        candidates.append(_Candidate(f"median of {side} px", partial(_median, side_px=side), False))
     candidates.append(_Candidate("shrinkage of detail", fit_shrinkage, False))
     for sigma in LOCAL_TONE_SIGMAS_PX:
         name = f"tone by surroundings of {sigma:g} px"
@@ -102,6 +105,10 @@ def _candidates() -> list[_Candidate]:
         name = f"an earlier JPEG, {'a grid per image' if per_image else 'one grid'}"
         candidates.append(_Candidate(name, partial(fit_earlier_jpeg, per_image=per_image), per_image))
     return candidates
+
+
+def _median(_: Sequence[PairPatch], __: Sequence[Levels], *, side_px: int) -> Median:
+    return Median(side_px)
 
 
 @dataclass(frozen=True)
