@@ -84,7 +84,8 @@ class _Crop:
     def error(self, row: int, column: int, quality: int) -> float:
         """Return the squared error, away from the borders."""
         coded = _coded(self.base, (self.y - row) % GRID_PX, (self.x - column) % GRID_PX, quality)
-        inside = (slice(GRID_PX, -GRID_PX), slice(GRID_PX, -GRID_PX))
+        edges = [min(GRID_PX, side // 4) for side in coded.shape[:2]]
+        inside = tuple(slice(edge, side - edge) for edge, side in zip(edges, coded.shape[:2], strict=True))
         return float(np.square(coded - self.distorted)[inside].mean())
 
 
