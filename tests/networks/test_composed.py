@@ -41,7 +41,7 @@ def generator_of_all_parts(even_noise: SignalNoise) -> ComposedGenerator:
         fit_filters(patches, bases, radius_px=2, per_image=True),
         fit_filters(patches, bases, radius_px=2, per_image=False, ycc=True),
         fit_phase_tone(patches, bases, period=3),
-        fit_rank_tone(patches, bases, form="ranks", luma=True),
+        fit_rank_tone(patches, bases, form="ranks", of="luma"),
         fit_blurs(patches, bases),
         fit_local_tone(patches, bases, sigma_px=6.0),
         EarlierJpeg(np.array([[3, 13]], np.int32), 40),

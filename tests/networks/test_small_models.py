@@ -193,16 +193,26 @@ def stretched(image: np.ndarray) -> np.ndarray:
     return np.clip(255 * (image - low) / (high - low), 0, 255)
 
 
+def raised(image: np.ndarray) -> np.ndarray:
+    grey = image @ [0.299, 0.587, 0.114]
+    return np.clip(grey.mean() + 1.6 * (image - grey.mean()), 0, 255)
+
+
 @pytest.mark.parametrize(
-    ("form", "change"),
+    ("form", "of", "change"),
     [
-        ("ranks", lambda image: np.stack([cv2.equalizeHist(image[..., c].copy()) for c in range(3)], axis=-1)),
-        ("stretched levels", stretched),
+        ("contrast", "all by luma", raised),
+        (
+            "ranks",
+            "channels",
+            lambda image: np.stack([cv2.equalizeHist(image[..., c].copy()) for c in range(3)], axis=-1),
+        ),
+        ("stretched levels", "channels", stretched),
     ],
 )
-def test_what_depends_on_an_images_histogram_is_a_curve_by_rank(form: str, change) -> None:
+def test_what_depends_on_an_images_histogram_is_a_curve_by_rank(form: str, of: str, change) -> None:
     patches = pairs_of(lambda image, _: np.rint(change(image)).astype(np.uint8))
-    fitted = fit_rank_tone(patches, bases_of(patches), form=form)
+    fitted = fit_rank_tone(patches, bases_of(patches), form=form, of=of)
     everywhere = fit_tone(patches, bases_of(patches), per_image=False)
     other = photographs(seed=5)[0] // 3 + 40
     patch = cut_patches([(other, np.rint(change(other)).astype(np.uint8))], SIDE)[0]

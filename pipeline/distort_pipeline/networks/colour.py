@@ -2,10 +2,11 @@
 
 The curve is E[y | x] made monotone (isotonic regression), 256 values a channel. It is exact for gamma, contrast, casts
 by channel, clipping and banding; values that an image lacks are taken from the curve of all images, moved to meet its
-own. A curve of ranks, or of levels between an image's own ends, is exact for equalised histograms and stretched
-contrast, which depend on all of the image. A curve for each phase of a pattern is exact for ordered dithering, halftone
-screens, scan lines and colour filter arrays. The matrix, with an offset, is what saturation, hue and another sensor's
-or screen's primaries do, on levels or on linear light: least squares over pixels that are not clipped.
+own. A curve of ranks, of levels between an image's own ends or about its mean is exact for equalised histograms,
+stretched and raised contrast, which depend on all of the image. A curve for each phase of a pattern is exact for
+ordered dithering, halftone screens, scan lines and colour filter arrays. The matrix, with an offset, is what
+saturation, hue and another sensor's or screen's primaries do, on levels or on linear light: least squares over pixels
+that are not clipped.
 """
 
 from __future__ import annotations
@@ -118,11 +119,11 @@ def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image
 
 
 def _moments(base: Levels, distorted: NDArray[Any]) -> NDArray[np.float64]:
-    """Return for each channel and value of `base` the number, sum and sum of squares of `distorted`, (3, 3, 256)."""
+    """Return number, sum and sum of squares of `distorted` for each channel and value of `base`, (channels, 3, 256)."""
     values, targets = np.clip(np.rint(base), 0, 255).astype(np.intp), distorted.astype(np.float64)
     seen = [
         [np.bincount(values[..., c].ravel(), targets[..., c].ravel() ** power, minlength=256) for power in range(3)]
-        for c in range(3)
+        for c in range(base.shape[-1])
     ]
     return np.array(seen)
 
@@ -154,54 +155,74 @@ def fit_phase_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per
 
 
 ENDS = (0.005, 0.995)  # ranks of the levels between which contrast is stretched
-FORMS = ("ranks", "stretched levels")
+ROWS = {"channels": (0, 1, 2), "luma": (3,), "all by luma": (3, 3, 3)}  # of an image's ranks
+RANK_TONES = (  # form, and of which values
+    ("ranks", "channels"),
+    ("ranks", "luma"),
+    ("stretched levels", "channels"),
+    ("stretched levels", "luma"),
+    ("stretched levels", "all by luma"),
+    ("contrast", "channels"),
+    ("contrast", "all by luma"),
+)
 
 
 @dataclass(frozen=True)
 class RankTone:
-    """Curves (3, 256) of what a value is in its image: its rank, or its place between the image's ends, on 0-255.
+    """Curves (3 or 1, 256) of what a value is in its image, on 0-255.
 
-    Of R, G and B; or of `luma` only, whose change R, G and B share.
+    Its rank; its place between the image's ends; or for "contrast" half of its distance from the mean, as are then the
+    values that the curve gives. Of R, G and B, each by its own ranks or all by those of luma; or `of` luma only, whose
+    change R, G and B share.
     """
 
     curves: NDArray[np.float32]
-    form: str  # of FORMS
-    luma: bool = False
+    form: str
+    of: str  # of ROWS
     sets: ClassVar[int] = 1
 
     def distort(self, image: Levels, _: int, position: TilePosition | None = None) -> Levels:
         """Return `image` (H, W, 3) through the curves; without the ranks of `position` it is taken for all of it."""
         ranks = value_ranks([image]) if position is None or position.ranks is None else position.ranks
-        values = to_ycc(image)[..., :1] if self.luma else image
-        planes = [
-            np.interp(_placed(values[..., c], ranks[row], self.form), VALUES, self.curves[c])
-            for c, row in enumerate((3,) if self.luma else range(3))
-        ]
+        values = to_ycc(image)[..., :1] if self.of == "luma" else image
+        planes = []
+        for c, row in enumerate(ROWS[self.of]):
+            curved = np.interp(_placed(values[..., c], ranks[row], self.form), VALUES, self.curves[c])
+            planes.append(2 * (curved - 128) + _mean(ranks[row]) if self.form == "contrast" else curved)
         changed = np.stack(planes, axis=-1).astype(np.float32)
-        return image + (changed - values) if self.luma else changed
+        return image + (changed - values) if self.of == "luma" else changed
 
 
-def fit_rank_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, form: str, luma: bool = False) -> RankTone:
+def fit_rank_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, form: str, of: str) -> RankTone:
     """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
-    seen = np.zeros((3, 3, 256))
+    rows = ROWS[of]
+    seen = np.zeros((len(rows), 3, 256))
     for patch, base in zip(patches, bases, strict=True):
         x, y = base, patch.distorted.astype(np.float32)
-        if luma:
-            x, y = (np.repeat(to_ycc(levels)[..., :1], 3, axis=-1) for levels in (x, y))
+        if of == "luma":
+            x, y = to_ycc(x)[..., :1], to_ycc(y)[..., :1]
         ranks = value_ranks([base]) if patch.ranks is None else patch.ranks
-        rows = (3, 3, 3) if luma else (0, 1, 2)
         places = np.stack([_placed(x[..., c], ranks[row], form) for c, row in enumerate(rows)], axis=-1)
+        if form == "contrast":
+            y = np.stack([_placed(y[..., c], ranks[row], form) for c, row in enumerate(rows)], axis=-1)
         seen += _moments(places, y)
-    curves = [_monotone(rows, VALUES.astype(float)) for rows in seen]
-    return RankTone(np.array(curves, np.float32), form, luma)
+    curves = [_monotone(moments, VALUES.astype(float)) for moments in seen]
+    return RankTone(np.array(curves, np.float32), form, of)
 
 
 def _placed(values: Levels, ranks: NDArray[np.float32], form: str) -> Levels:
-    """Return the places (H, W) of `values` in their image, on 0-255."""
-    if form == "stretched levels":
-        low, high = np.searchsorted(ranks, ENDS)
-        return np.asarray(np.clip((values - low) / max(high - low, 1), 0, 1) * 255, np.float32)
-    return np.asarray(np.interp(values, VALUES, 255 * ranks), np.float32)
+    """Return what `values` (H, W) are in their image, on 0-255."""
+    if form == "ranks":
+        return np.asarray(np.interp(values, VALUES, 255 * ranks), np.float32)
+    if form == "contrast":
+        return np.asarray((values - _mean(ranks)) / 2 + 128, np.float32)
+    low, high = np.searchsorted(ranks, ENDS)
+    return np.asarray(np.clip((values - low) / max(high - low, 1), 0, 1) * 255, np.float32)
+
+
+def _mean(ranks: NDArray[np.float32]) -> float:
+    """Return the mean of the values with these ranks (256,)."""
+    return float((1 - ranks).sum())
 
 
 def _places(period: int, position: TilePosition | None) -> list[tuple[slice, slice]]:

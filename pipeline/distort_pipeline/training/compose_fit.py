@@ -7,7 +7,6 @@ carry or betray; then noise for what is left, calibrated to the true PSNR.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
-from distort_pipeline.networks.colour import FORMS, fit_colour_matrix, fit_phase_tone, fit_rank_tone, fit_tone
+from distort_pipeline.networks.colour import RANK_TONES, fit_colour_matrix, fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.earlier_jpeg import fit_earlier_jpeg
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
@@ -62,9 +61,8 @@ class _Candidate:
 
 def _candidates() -> list[_Candidate]:
     candidates = [_Candidate("tone", partial(fit_tone, per_image=False), False)]
-    for form, luma in itertools.product(FORMS, (False, True)):
-        name = f"tone by {form}{', luma' if luma else ''}"
-        candidates.append(_Candidate(name, partial(fit_rank_tone, form=form, luma=luma), False))
+    for form, of in RANK_TONES:
+        candidates.append(_Candidate(f"tone by {form}, {of}", partial(fit_rank_tone, form=form, of=of), False))
     candidates.append(_Candidate("tone per image", partial(fit_tone, per_image=True), True))
     candidates.append(_Candidate("tone of Y, Cb, Cr", partial(fit_tone, per_image=False, ycc=True), False))
     for radius in (SMALL_PX, LARGE_PX):
