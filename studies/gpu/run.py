@@ -296,8 +296,10 @@ def train_compact(data: Data, seconds: float, setting: Setting) -> dict[str, Any
 
     began = time.monotonic()
     patches = [
-        PairPatch(x, y, *(int(value) for value in place))
-        for x, y, place in zip(data.pristine, data.distorted, data.places, strict=True)
+        PairPatch(x, y, image, top, left, height, width)
+        for x, y, (image, top, left, height, width) in zip(
+            data.pristine, data.distorted, data.places.tolist(), strict=True
+        )
     ]
     fitted = [patch for patch, held in zip(patches, data.held, strict=True) if not held]
     bases = [patch.pristine.astype(np.float32) for patch in fitted]

@@ -12,6 +12,7 @@ from synthetic_pairs import IMAGES, bases_of, moved_squares, pairs_of, photograp
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor, DistortedImage, TileSource
+from distort_pipeline.networks.displacement import Displacement
 from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import (
     fit_filters,
@@ -50,6 +51,7 @@ def generator_of_all_parts(even_noise: SignalNoise) -> ComposedGenerator:
     return ComposedGenerator(
         choices=tuple(range(IMAGES)),
         linear=linear,
+        displacement=Displacement("rows", 1.5),
         noise=replace(even_noise, stripes=np.stack([3 * np.eye(3), 2 * np.eye(3)]).astype(np.float32)),
         impulses=Impulses(np.array([[255, 255, 255], [0, -1, 9]], np.float32), rate=0.02),
         regions=find_regions(squares),

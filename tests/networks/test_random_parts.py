@@ -1,4 +1,4 @@
-"""Noise, impulses and regions: fitted to pairs that have them, and drawn as truly."""
+"""Noise, impulses, regions and displacement: fitted to pairs that have them, and drawn as truly."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from synthetic_pairs import SIDE, bases_of, moved_squares, pairs_of, photographs, rms
 
+from distort_pipeline.networks.displacement import KINDS, Displacement, displacements
 from distort_pipeline.networks.impulses import find_impulses, without_impulses
 from distort_pipeline.networks.patches import PairPatch, TilePosition, white_field
 from distort_pipeline.networks.regions import find_regions
 from distort_pipeline.networks.signal_noise import Fields, SignalNoise, activity_fields
-from distort_pipeline.records import make_rng
+from distort_pipeline.records import make_rng, to_uint8
 from distort_pipeline.training.fit_signal_noise import fit_signal_noise
 
 
@@ -161,3 +162,26 @@ def test_what_changes_the_whole_image_or_single_pixels_is_no_region() -> None:
     assert find_regions(pairs_of(struck)) is None
     assert find_regions(pairs_of(lambda image, _: cv2.GaussianBlur(image, (0, 0), 2))) is None
     assert find_regions(pairs_of(lambda image, _: image)) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_displacement_is_found_again_and_belongs_to_the_place(kind: str) -> None:
+    true = Displacement(kind, 2.0)
+
+    def displaced(image: np.ndarray, number: int) -> np.ndarray:
+        return to_uint8(true.move(image.astype(np.float32), 50 + number, TilePosition(0, 0, SIDE, SIDE)))
+
+    patches = pairs_of(displaced)
+    found = {each.kind: each for each in displacements(list(zip(patches, bases_of(patches), strict=True)), np.rint)}
+    assert found[kind].most_px == pytest.approx(2.0, rel=0.25)
+    image = photographs()[0].astype(np.float32)
+    whole = true.move(image, 3, TilePosition(0, 0, SIDE, SIDE))
+    part = true.move(image[40:200, 60:240], 3, TilePosition(40, 60, SIDE, SIDE))
+    reach = true.reach_px
+    assert np.allclose(part[reach:-reach, reach:-reach], whole[40:200, 60:240][reach:-reach, reach:-reach], atol=0.01)
+
+
+def test_noise_is_no_displacement() -> None:
+    rng = np.random.default_rng(1)
+    noisy = pairs_of(lambda image, _: np.clip(image + 9 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8))
+    assert not list(displacements(list(zip(noisy, bases_of(noisy), strict=True)), np.rint))

@@ -234,6 +234,8 @@ class ModelCard:
 def _acting(parts: Mapping[str, Any], learning: LearningReport | None) -> str:
     """Return the names of a level's parts, in the order in which they act."""
     names = list(learning.parts) if learning and parts.get("linear") else []
+    if displaced := parts.get("displacement"):
+        names.append(f"{displaced['kind']} from up to {displaced['most_px']:.2g} px away")
     if body := parts.get("body"):
         names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
     if learning and learning.noise:

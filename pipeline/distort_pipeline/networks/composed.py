@@ -1,8 +1,8 @@
-"""A generator composed of small models: tone, filters → network → noise → impulses, regions → codec.
+"""A generator composed of small models: tone, filters → displacement → network → noise → impulses, regions → codec.
 
 Any of them may be absent:
 
-    base  = filters(tone(x))                        fitted, for all images or with the parameters of a training image
+    base  = displaced(filters(tone(x)))    fitted, for all images or with the parameters of a training image
     y     = codec(regions(impulses(base + body(base, x, n, z) + n)))
 
 with signal-dependent noise n, white noise and latents z.
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import RankTone
+from distort_pipeline.networks.displacement import Displacement
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import (
@@ -62,6 +63,7 @@ class ComposedGenerator:
 
     choices: tuple[int, ...] = (0,)  # training images whose parameters are resampled
     linear: tuple[Any, ...] = ()  # of `colour` and `filters`
+    displacement: Displacement | None = None
     body: Body | None = None
     noise: SignalNoise | None = None
     impulses: Impulses | None = None
@@ -74,13 +76,13 @@ class ComposedGenerator:
         """Whether two seeds give two images."""
         per_image = any(model.sets > 1 for model in self.linear)
         coded = self.codec is not None and self.codec.random
-        drawn = (self.noise, self.body, self.impulses, self.regions)
+        drawn = (self.displacement, self.noise, self.body, self.impulses, self.regions)
         return any(part is not None for part in drawn) or per_image or coded
 
     @property
     def reach_px(self) -> int:
         """Pixels on each side that decide a pixel, in whole GRID_PX; `codec` reaches over the whole image."""
-        parts = (*self.linear, self.noise, self.body, self.regions, self.jpeg)
+        parts = (*self.linear, self.displacement, self.noise, self.body, self.regions, self.jpeg)
         reach = sum(getattr(part, "reach_px", 0) for part in parts)
         return -(-reach // GRID_PX) * GRID_PX
 
@@ -101,6 +103,8 @@ class ComposedGenerator:
         choice = self.choices[int(rng.integers(len(self.choices)))]
         latent = rng.standard_normal(LATENTS, dtype=np.float32)
         base = self.base(image, choice, position)
+        if self.displacement is not None:
+            base = self.displacement.move(base, seed, position)
         height, width = base.shape[:2]
         y, x = position.y - REACH_PX, position.x - REACH_PX
         white = white_field(seed, y, x, height + 2 * REACH_PX, width + 2 * REACH_PX, CHANNELS)

@@ -20,7 +20,7 @@ from PIL import Image
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Dips = Mapping[str, tuple[float, float]]  # kernel → share of the size, and how deep the residual falls there
 
-SHARES = (0.2, 0.92)  # of the sides, at least and at most
+SHARES = (0.08, 0.92)  # of the sides, at least and at most
 MOST_LEFT = 1.0  # levels²: more is not rounding
 DIP, NEAR = 0.6, 3  # where the residual is that much below those of sizes NEAR pixels away, the size is told
 BANDWIDTH = 8  # of the Gram matrix of a kernel's rows
@@ -29,14 +29,15 @@ KERNEL_IMAGES = 3  # that decide on the kernel
 TRIED_ROWS = 48  # of an image
 COARSE_PX = 512  # of an image on each side, to begin with
 OPENCV = {
+    "OpenCV nearest": cv2.INTER_NEAREST,
     "OpenCV linear": cv2.INTER_LINEAR,
     "OpenCV cubic": cv2.INTER_CUBIC,
     "OpenCV Lanczos": cv2.INTER_LANCZOS4,
     "OpenCV area": cv2.INTER_AREA,
 }
 PILLOW = {"Pillow bicubic": Image.Resampling.BICUBIC, "Pillow Lanczos": Image.Resampling.LANCZOS}
-UP = ("OpenCV linear", "OpenCV cubic", "OpenCV Lanczos", "Pillow bicubic", "Pillow Lanczos")
-DOWN = ("OpenCV area", "OpenCV linear", "OpenCV cubic", "Pillow bicubic", "Pillow Lanczos")
+UP = ("OpenCV nearest", "OpenCV linear", "OpenCV cubic", "OpenCV Lanczos", "Pillow bicubic", "Pillow Lanczos")
+DOWN = ("OpenCV area", "OpenCV nearest", "OpenCV linear", "OpenCV cubic", "Pillow bicubic", "Pillow Lanczos")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import ColourMatrix, Integers, PhaseTone, RankTone, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.displacement import Displacement
 from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.impulses import Impulses
@@ -95,6 +96,8 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Jso
     if generator.noise is not None:
         for name in NOISE_FIELDS:
             arrays[f"noise.{name}"] = getattr(generator.noise, name)
+    if generator.displacement is not None:
+        described["displacement"] = dataclasses.asdict(generator.displacement)
     if generator.impulses is not None:
         arrays["impulses.values"] = generator.impulses.values
         described["impulses"] = {"rate": generator.impulses.rate}
@@ -121,13 +124,15 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         fields = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         numbers = {key: value for key, value in model.items() if key != "kind"}
         linear.append(LINEAR[model["kind"]](**fields, **numbers))
-    noise = impulses = regions = jpeg = codec = body = None
+    noise = displacement = impulses = regions = jpeg = codec = body = None
     if "noise.kernels" in arrays:
         if "noise.stripes" not in arrays:
             raise PipelineError(
                 "the model's noise is of an earlier version, without edges, activity or stripes; train it again"
             )
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
+    if "displacement" in described:
+        displacement = Displacement(**described["displacement"])
     if "impulses" in described:
         impulses = Impulses(arrays["impulses.values"], described["impulses"]["rate"])
     if "regions" in described:
@@ -149,6 +154,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         choices=tuple(int(choice) for choice in arrays["choices"]),
         codec=codec,
         linear=tuple(linear),
+        displacement=displacement,
         body=body,
         noise=noise,
         impulses=impulses,

@@ -208,7 +208,7 @@ def _choose(
     def error_of(values: dict[int, Levels]) -> float:
         """Return the squared error away from the borders, where the image goes on and a piece does not."""
         inside = slice(LARGE_PX, -LARGE_PX) if min(tried[0].distorted.shape[:2]) > 4 * LARGE_PX else slice(None)
-        squares = [np.square(_ended(values[id(p)], jpeg) - p.distorted)[inside, inside] for p in tried]
+        squares = [np.square(ended(values[id(p)], jpeg) - p.distorted)[inside, inside] for p in tried]
         return float(np.mean([square.mean() for square in squares]))
 
     chosen: list[_Candidate] = []
@@ -258,7 +258,7 @@ def with_noise(
     rms = float(np.sqrt(np.mean([np.square(r).mean() for r in residuals])))
     if rms < LEAST_NOISE:
         return generator
-    last_stage = partial(_ended, jpeg=generator.jpeg)
+    last_stage = partial(ended, jpeg=generator.jpeg)
     noise = fit_signal_noise(patches, bases, residuals, last_stage=last_stage)
     log_gains = _log_gains(noise, patches, bases, residuals, last_stage)
     if np.std(log_gains) < GAINS_DIFFER:
@@ -311,7 +311,7 @@ def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> Compo
         gain = (low + high) / 2
         deltas = []
         for x, y, steady, luma in drawn:
-            generated = _ended(steady + np.float32(gain) * luma, generator.jpeg)
+            generated = ended(steady + np.float32(gain) * luma, generator.jpeg)
             deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
         low, high = (gain, high) if np.mean(deltas) > 0 else (low, gain)
     gain = (low + high) / 2
@@ -323,7 +323,8 @@ def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
     return float(np.square(x.astype(np.float32) - y).mean())
 
 
-def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
+def ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
+    """Return `values` (H, W, 3) as 8-bit levels, behind the last stage if there is one."""
     pixels = to_uint8(values)
     return (jpeg.encode(pixels) if jpeg else pixels).astype(np.float32)
 

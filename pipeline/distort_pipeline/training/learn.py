@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, related_codecs, smaller_codecs
 from distort_pipeline.networks.colour import Integers
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.displacement import displacements
 from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
@@ -42,6 +44,7 @@ from distort_pipeline.training.compose_fit import (
     EXACT_MSE,
     PartsFit,
     bases_of,
+    ended,
     fit_composed,
     in_front_of,
     with_noise,
@@ -58,7 +61,8 @@ EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's roundin
 MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # a network, or rounding, is kept if it brings the score below this share of what it was
-SOFTWARE_SCORE = 0.5  # a codec behind parts of this score is the kind that was used: no noise and no network are tried
+SOFTWARE_SCORE = 0.5  # behind parts a codec, or a displacement, of this score is what was used: no more is tried
+DISPLACED_EVERY = 3  # of the images, by which displacements are made as strong as they were
 MOST_BEHIND = 3  # codecs behind parts that are tried
 
 
@@ -167,6 +171,11 @@ def _learn_parts(
         _consider_codecs_behind(parts, fit, bases, data, stages)
         if stages.score < SOFTWARE_SCORE and stages.best.codec is not None:
             return fit, 0
+    untouched = [(patch, patch.pristine.astype(np.float32)) for patch, _ in samples[::DISPLACED_EVERY]]
+    for displacement in displacements(untouched, partial(ended, jpeg=jpeg)):  # a filter is what they are on average
+        stages.consider(f"displaced {displacement.kind}", ComposedGenerator(displacement=displacement, jpeg=jpeg))
+    if stages.score < SOFTWARE_SCORE and stages.best.displacement is not None:
+        return fit, 0
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
     explained = fit.mse < max(DONE_MSE, DONE_SHARE * fit.identity_mse)
     if noisy.noise is None:  # the strength is right without noise
