@@ -22,11 +22,12 @@ Dips = Mapping[str, tuple[float, float]]  # kernel → share of the size, and ho
 
 SHARES = (0.08, 0.92)  # of the sides, at least and at most
 MOST_LEFT = 1.0  # levels²: more is not rounding
-DIP, NEAR = 0.6, 3  # where the residual is that much below those of sizes NEAR pixels away, the size is told
+DIP, NEAR = 0.45, 3  # where the residual is that much below those of sizes NEAR pixels away, the size is told
 BANDWIDTH = 8  # of the Gram matrix of a kernel's rows
 MOST_LIKE = 0.5  # of the images tell their size
 KERNEL_IMAGES = 3  # that decide on the kernel
-TRIED_ROWS = 48  # of an image
+TRIED_ROWS = 32  # of an image
+MOST_PX = 720  # of an image's shorter side
 COARSE_PX = 512  # of an image on each side, to begin with
 OPENCV = {
     "OpenCV nearest": cv2.INTER_NEAREST,
@@ -72,8 +73,11 @@ def resized(image: Pixels, height: int, width: int, kernel: str) -> Pixels:
 def find_smaller(pairs: Sequence[tuple[Pixels, Pixels]]) -> Smaller | None:
     """Return how the distorted images were once smaller; None unless most were, by the same kernel.
 
-    The sizes of images without detail cannot be told: they count for neither.
+    Images of more than MOST_PX on both sides, where there are too many sizes to try, are left out.
     """
+    pairs = [pair for pair in pairs if min(pair[0].shape[:2]) <= MOST_PX]
+    if not pairs:
+        return None
     rough = [(pair, share) for pair in pairs if (share := _rough_share(*pair)) is not None]
     kernels: tuple[str, ...] = UP
     told = []
@@ -119,10 +123,12 @@ def _rough_share(pristine: Pixels, distorted: Pixels) -> float | None:
 
 
 def _dip(image: Pixels, rough: float, kernel: str) -> tuple[float, float]:
-    """Return the share of the width at which rows of `image` leave far less than at sizes nearby, and that ratio.
+    """Return the share at which lines of `image` along its shorter side leave far less than nearby, and that ratio.
 
     Loss in the small image makes it smoother: the rough share is about the least of those to try.
     """
+    if image.shape[0] < image.shape[1]:
+        image = image.transpose(1, 0, 2)
     width = image.shape[1]
     unclipped = np.flatnonzero(((image[..., 1] > 0) & (image[..., 1] < 255)).all(axis=1))
     if len(unclipped) < 4:
