@@ -20,7 +20,8 @@ Draw = np.random.Generator
 EDGE = cv2.BORDER_REFLECT_101
 
 
-def _file(image: Image, name: str, **options: object) -> Image:
+def stored(image: Image, name: str, **options: object) -> Image:
+    """Return `image` (H, W, 3) as it comes back from a file of Pillow's format `name`."""
     buffer = io.BytesIO()
     PILImage.fromarray(image).save(buffer, name, **options)
     return np.asarray(PILImage.open(buffer).convert("RGB"))
@@ -178,8 +179,8 @@ KADID = {
     "colour_quantised": _colour_quantised,
     "saturation_hsv": _saturation_hsv,
     "saturation_lab": _saturation_lab,
-    "jp2k": lambda x, _: _file(x, "JPEG2000", quality_mode="rates", quality_layers=[120], irreversible=True),
-    "jpeg": lambda x, _: _file(x, "JPEG", quality=7),
+    "jp2k": lambda x, _: stored(x, "JPEG2000", quality_mode="rates", quality_layers=[120], irreversible=True),
+    "jpeg": lambda x, _: stored(x, "JPEG", quality=7),
     "white_noise": lambda x, rng: to_uint8(x + 255 * np.sqrt(0.005) * rng.standard_normal(x.shape)),
     "noise_ycc": _noise_ycc,
     "impulses": _impulses,

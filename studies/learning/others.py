@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -22,18 +21,12 @@ from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.patches import cut_patches
 from distort_pipeline.records import Image, make_rng, to_uint8
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
-from studies.learning.kadid import KADID
+from studies.learning.kadid import KADID, stored
 
 CROP_PX = 768
 PATCHES = 4  # of 384 px of an image
 Draw = np.random.Generator
 GREY = np.array([0.299, 0.587, 0.114])
-
-
-def _file(image: Image, name: str, **options: object) -> Image:
-    buffer = io.BytesIO()
-    PILImage.fromarray(image).save(buffer, name, **options)
-    return np.asarray(PILImage.open(buffer).convert("RGB"))
 
 
 def _rescaled(image: Image, factor: int, down: int, up: int) -> Image:
@@ -76,7 +69,7 @@ def _sepia(image: Image, rng: Draw) -> Image:
 
 
 def _jpeg_drawn(image: Image, rng: Draw) -> Image:
-    return _file(image, "JPEG", quality=int(rng.integers(12, 60)))
+    return stored(image, "JPEG", quality=int(rng.integers(12, 60)))
 
 
 def _defocus_drawn(image: Image, rng: Draw) -> Image:
@@ -126,22 +119,22 @@ def _night(image: Image, rng: Draw) -> Image:
     bright = to_uint8(255 * np.clip(noisy, 0, 1) ** (1 / 2.2))
     smooth = cv2.bilateralFilter(bright, 7, 30, 3)
     sharp = to_uint8(smooth + 0.8 * (smooth.astype(np.float32) - cv2.GaussianBlur(smooth, (0, 0), 1.5)))
-    return _file(sharp, "JPEG", quality=80)
+    return stored(sharp, "JPEG", quality=80)
 
 
 def _shrunk_jpeg(image: Image, rng: Draw) -> Image:
     height, width = image.shape[:2]
     share = rng.uniform(0.4, 0.7)
     small = cv2.resize(image, (int(width * share), int(height * share)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(_file(small, "JPEG", quality=40), (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(stored(small, "JPEG", quality=40), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
-    "jp2k": lambda x, _: _file(x, "JPEG2000", quality_mode="rates", quality_layers=[70], irreversible=True),
+    "jp2k": lambda x, _: stored(x, "JPEG2000", quality_mode="rates", quality_layers=[70], irreversible=True),
     "pixelated": lambda x, _: _rescaled(x, 4, cv2.INTER_AREA, cv2.INTER_NEAREST),
     "thirds": lambda x, _: _rescaled(x, 3, cv2.INTER_AREA, cv2.INTER_CUBIC),
     "blur_noise": lambda x, rng: _noisy(cv2.GaussianBlur(x, (0, 0), 1.4), rng, 9),
-    "noise_webp": lambda x, rng: _file(_noisy(x, rng, 12), "WEBP", quality=30),
+    "noise_webp": lambda x, rng: stored(_noisy(x, rng, 12), "WEBP", quality=30),
     "blur_h264": lambda x, rng: Codec("H.264", 34).encode(cv2.GaussianBlur(x, (0, 0), 1.0), rng),
     "palette": _palette,
     "impulses": _impulses,
@@ -152,7 +145,7 @@ OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
     "median": lambda x, _: cv2.medianBlur(x, 5),
     "bilateral": lambda x, _: cv2.bilateralFilter(x, 9, 40, 4),
     "twice_jpeg": lambda x, _: np.roll(
-        _file(np.roll(_file(x, "JPEG", quality=25), 3, (0, 1)), "JPEG", quality=60), -3, (0, 1)
+        stored(np.roll(stored(x, "JPEG", quality=25), 3, (0, 1)), "JPEG", quality=60), -3, (0, 1)
     ),
     "jpeg_drawn": _jpeg_drawn,
     "defocus_drawn": _defocus_drawn,

@@ -172,7 +172,7 @@ def test_a_displacement_is_found_again_and_belongs_to_the_place(kind: str) -> No
         return to_uint8(true.move(image.astype(np.float32), 50 + number, TilePosition(0, 0, SIDE, SIDE)))
 
     patches = pairs_of(displaced)
-    found = {each.kind: each for each in displacements(list(zip(patches, bases_of(patches), strict=True)), np.rint)}
+    found = {each.kind: each for each in displacements(patches, np.rint)}
     assert found[kind].most_px == pytest.approx(2.0, rel=0.25)
     image = photographs()[0].astype(np.float32)
     whole = true.move(image, 3, TilePosition(0, 0, SIDE, SIDE))
@@ -184,4 +184,4 @@ def test_a_displacement_is_found_again_and_belongs_to_the_place(kind: str) -> No
 def test_noise_is_no_displacement() -> None:
     rng = np.random.default_rng(1)
     noisy = pairs_of(lambda image, _: np.clip(image + 9 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8))
-    assert not list(displacements(list(zip(noisy, bases_of(noisy), strict=True)), np.rint))
+    assert not list(displacements(noisy, np.rint))

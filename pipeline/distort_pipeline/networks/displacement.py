@@ -63,13 +63,12 @@ class Displacement:
         return np.asarray(2 * ndtr(field) - 1, np.float32)
 
 
-def displacements(
-    samples: Sequence[tuple[PairPatch, Levels]], ended: Callable[[Levels], Levels]
-) -> Iterator[Displacement]:
-    """Yield each kind at the strength of the true mean PSNR of the patches, if what their bases leave is at slopes.
+def displacements(patches: Sequence[PairPatch], ended: Callable[[Levels], Levels]) -> Iterator[Displacement]:
+    """Yield each kind at the strength of the true mean PSNR of `patches`, if what the pristine ones leave is at slopes.
 
-    `samples` are patches and what the parts make of them; `ended` is the last stage, of levels (H, W, 3).
+    `ended` is the last stage, of levels (H, W, 3).
     """
+    samples = [(patch, patch.pristine.astype(np.float32)) for patch in patches]
     if np.mean([_at_slopes(base, patch.distorted - ended(base)) for patch, base in samples]) < EXPLAINED:
         return
     true = np.mean([_log_power(patch.distorted, patch.pristine) for patch, _ in samples])

@@ -120,9 +120,8 @@ def learn(
                 stages.consider(codec.described, ComposedGenerator(codec=codec))
         if regions := find_regions(data.fitted):
             stages.consider(f"{regions.kind} regions", ComposedGenerator(regions=regions))
-    if (
-        stages.score > DONE_SCORE and stages.best.regions is None
-    ):  # few pairs make a codec of a blur: parts are tried beside it
+    # few pairs make a codec of a blur: parts are tried beside it
+    if stages.score > DONE_SCORE and stages.best.regions is None:
         parts, adversarial_steps = _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
         tried = ", ".join(f"{row.stage} {row.scores.score:.2f}" for row in stages.rows)
@@ -171,9 +170,10 @@ def _learn_parts(
         _consider_codecs_behind(parts, fit, bases, data, stages)
         if stages.score < SOFTWARE_SCORE and stages.best.codec is not None:
             return fit, 0
-    untouched = [(patch, patch.pristine.astype(np.float32)) for patch, _ in samples[::DISPLACED_EVERY]]
-    for displacement in displacements(untouched, partial(ended, jpeg=jpeg)):  # a filter is what they are on average
-        stages.consider(f"displaced {displacement.kind}", ComposedGenerator(displacement=displacement, jpeg=jpeg))
+    few = [patch for patch, _ in samples[::DISPLACED_EVERY]]
+    for displacement in displacements(few, partial(ended, jpeg=jpeg)):  # a filter is what they are on average
+        displaced = ComposedGenerator(displacement=displacement, impulses=impulses, jpeg=jpeg)
+        stages.consider(f"displaced {displacement.kind}", displaced)
     if stages.score < SOFTWARE_SCORE and stages.best.displacement is not None:
         return fit, 0
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
