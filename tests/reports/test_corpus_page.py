@@ -124,13 +124,14 @@ def test_a_distortion_nearer_to_another_is_remarked(tmp_path: Path):
     assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in page_of(corpus)
 
 
-def external_page(folder: Path, identity_bits: float) -> str:
+def external_page(folder: Path, identity_bits: float, *, content_bits: float | None = None) -> str:
     """Return the page of a batch by a model of external pairs, at 0.01 bits."""
     corpus = fake_corpus(folder, batches=1)
 
     def edit(report: dict[str, Any]) -> None:
         report.update(external=True, parameters={}, comparison="unpaired", against={"pristine": 0.002})
         report["divergence"].update(jsd_bits=0.01, identity_bits=identity_bits)
+        report["noise_floors"].update(redraw_bits=None, between_content_bits=content_bits)
 
     change(corpus / "reports" / "batch-0-00000.json", edit)
     return page_of(corpus)
@@ -145,9 +146,21 @@ def test_an_external_distortion_has_no_nearest_and_is_compared_with_the_identity
 
 
 def test_an_external_distortion_no_better_than_the_identity_baseline_gets_no_good_verdict(tmp_path: Path):
-    page = external_page(tmp_path, 0.01)
+    page = external_page(tmp_path, 0.009)
     assert heading(page).startswith("unknown")
-    assert "no nearer to its model&#39;s true images (0.0100 bits) than the identity baseline (0.0100)" in page
+    assert "jpeg is mismatched" in page
+    assert "no nearer to its model&#39;s true images (0.0100 bits) than the identity baseline (0.0090)." in page
+
+
+@pytest.mark.parametrize(("identity", "content", "undecided"), [(0.009, 0.002, True), (0.009, 0.0005, False)])
+def test_content_too_unlike_the_models_leaves_an_external_distortion_undecided(
+    tmp_path: Path, identity: float, content: float, undecided: bool
+):
+    page = external_page(tmp_path, identity, content_bits=content)
+    assert heading(page).startswith("unknown")
+    assert ("cannot be judged" in page) is undecided
+    assert ("jpeg is mismatched" in page) is not undecided
+    assert (f"by less than other content makes ({content:.4f})" in page) is undecided
 
 
 def test_names_are_escaped(tmp_path: Path):

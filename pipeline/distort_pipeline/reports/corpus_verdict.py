@@ -133,9 +133,19 @@ class Summary:
         return self.identity is not None and self.jsd is not None and self.jsd >= self.identity
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether it is no nearer than the identity baseline by a difference that other content alone can make.
+
+        Without a truth of the same tiles, both are distances from validation images, and depend on their content.
+        """
+        if self.jsd is None or self.identity is None or self.between_content_baseline is None:
+            return False
+        return 0 <= self.jsd - self.identity <= self.between_content_baseline
+
+    @property
     def is_mismatched(self) -> bool:
-        """Whether it is nearer to another distortion, or no nearer than the identity baseline."""
-        return self.nearest not in (None, self.name) or self.no_better_than_identity
+        """Whether it is nearer to another distortion, or clearly no nearer than the identity baseline."""
+        return self.nearest not in (None, self.name) or (self.no_better_than_identity and not self.is_undecided)
 
     @property
     def clipped_share(self) -> float:
@@ -237,12 +247,13 @@ def findings(corpus: Path) -> list[str]:
 def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[Summary]) -> tuple[str, str]:
     """Return 'good', 'bad' or 'unknown', and the verdict as a sentence, with the statistic farthest out.
 
-    Thresholds hold a batch against the truth. Missing reports, batches without a truth, and distortions nearer to
-    another distortion or no nearer than the identity baseline make the verdict 'unknown'. A model that failed in its
-    evaluation makes it 'bad'.
+    Thresholds hold a batch against the truth. Missing reports, batches without a truth, distortions nearer to another
+    distortion or no nearer than the identity baseline, and content too unlike the model's make the verdict 'unknown'.
+    A model that failed in its evaluation makes it 'bad'.
     """
     total, rejected = len(batches), [batch for batch in batches if batch.flagged]
     mismatched = [summary.name for summary in summaries if summary.is_mismatched]
+    undecided = [summary.name for summary in summaries if summary.is_undecided]
     failed = [name for name, model in metadata.models.items() if model.evaluation and model.evaluation.state == "bad"]
     missing, unjudged = max(0, metadata.counts.batches - total), sum(batch.report.accepted is None for batch in batches)
     if not batches:
@@ -266,6 +277,9 @@ def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
         are = "is" if len(mismatched) == 1 else "are"
         sentence = f"{sentence.removesuffix('.')}, but {', '.join(mismatched)} {are} mismatched: nearer to another "
         sentence += "distortion than to the learned one, or no nearer than the identity baseline."
+    elif undecided and not rejected:
+        sentence = f"{sentence.removesuffix('.')}, but these images differ from the model's validation images more in "
+        sentence += f"content than by the distortion: {', '.join(undecided)} cannot be judged."
     if failed:
         whose = ", ".join(failed)
         sentence = (
@@ -273,7 +287,8 @@ def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
         )
     if missing:
         sentence += f" {missing} more {'has' if missing == 1 else 'have'} no report."
-    return "bad" if rejected or failed else "unknown" if missing or mismatched or unjudged else "good", sentence
+    doubtful = missing or mismatched or undecided or unjudged
+    return "bad" if rejected or failed else "unknown" if doubtful else "good", sentence
 
 
 def _named(batches: Sequence[BatchRow]) -> str:
@@ -307,9 +322,11 @@ def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
     for summary in summaries:
         name = summary.name
         if summary.no_better_than_identity:
+            content = summary.between_content_baseline if summary.is_undecided else None
             sentences.append(
                 f"Generated {name} is no nearer to its model's true images ({summary.jsd:.4f} bits) than "
-                f"the identity baseline ({summary.identity:.4f})."
+                f"the identity baseline ({summary.identity:.4f})"
+                + ("." if content is None else f", by less than other content makes ({content:.4f}).")
             )
         elif summary.nearest is not None and summary.nearest != name:
             nearest = "the pristine images" if summary.nearest == "pristine" else f"true {summary.nearest}"
