@@ -1,7 +1,8 @@
 """Distortions outside the fourteen of benchmarks/unknown: what is kept, and its figures on held-out images.
 
-python studies/learning/others.py PHOTOS [--only pixelated,haze] [--images 30]
-PHOTOS is any folder of photographs of 512 px or more; every fifth image is held out. One line a distortion.
+python studies/learning/others.py PHOTOS [--only pixelated,haze] [--images 30] [--pairs DIR]
+PHOTOS is any folder of photographs of 512 px or more; every fifth image is held out. One line a distortion. With
+--pairs, distortions are the folders of DIR, each with a folder pristine and a folder distorted (corruptions.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from distort_pipeline.networks.patches import cut_patches
 from distort_pipeline.records import Image, make_rng, to_uint8
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 from studies.learning.kadid import KADID, stored
+from studies.learning.trial import load
 
 CROP_PX = 768
 PATCHES = 4  # of 384 px of an image
@@ -164,7 +166,8 @@ def main() -> None:
     """Learn the named distortions, or all, and print what was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--only", default=",".join(OTHERS))
+    parser.add_argument("--only")
+    parser.add_argument("--pairs", type=Path)
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--minutes", type=float, help="with a network, for so long")
     options = parser.parse_args()
@@ -176,9 +179,13 @@ def main() -> None:
     settings = LearnSettings(minutes=options.minutes)
     if options.minutes is None:
         settings = LearnSettings(minutes=None, mean_steps=0, adversarial_steps=0)
-    for name in options.only.split(","):
+    known = sorted(path.name for path in options.pairs.iterdir()) if options.pairs else OTHERS
+    for name in options.only.split(",") if options.only else known:
         started = time.process_time()
-        pairs = [(x, OTHERS[name](x, make_rng(n))) for n, x in enumerate(images)]
+        if options.pairs:
+            pairs, _ = load(options.pairs / name)
+        else:
+            pairs = [(x, OTHERS[name](x, make_rng(n))) for n, x in enumerate(images)]
         held, train = pairs[::5], [pair for n, pair in enumerate(pairs) if n % 5]
         fitted = [p for n in range(len(train)) for p in [q for q in cut_patches(train, 384) if q.image == n][:PATCHES]]
         with tempfile.TemporaryDirectory() as folder:
