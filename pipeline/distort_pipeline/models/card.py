@@ -240,6 +240,8 @@ def _acting(parts: Mapping[str, Any], learning: LearningReport | None) -> str:
         names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
     if learning and learning.noise:
         names.append("signal-dependent noise")
+    if overlays := parts.get("overlays"):
+        names.append(f"overlays recorded from {overlays} patches of the pairs")
     if impulses := parts.get("impulses"):
         names.append(f"impulses on {100 * impulses['rate']:.2g} % of the pixels")
     if regions := parts.get("regions"):

@@ -5,7 +5,7 @@ Any of them may be absent:
     base  = displaced(filters(tone(x)))    fitted, for all images or with the parameters of a training image
     y     = codec(regions(impulses(base + body(base, x, n, z) + n)))
 
-with signal-dependent noise n, white noise and latents z.
+with signal-dependent noise or a recorded overlay n, white noise and latents z.
 
 The codec is libjpeg with the distorted files' tables, or an installed one that predicts across blocks and is given the
 whole image (`codec_bank`).
@@ -35,6 +35,7 @@ from distort_pipeline.networks.colour import RankTone
 from distort_pipeline.networks.displacement import Displacement
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.overlays import Overlays
 from distort_pipeline.networks.patches import (
     FREE_CHANNELS,
     GRID_PX,
@@ -66,6 +67,7 @@ class ComposedGenerator:
     displacement: Displacement | None = None
     body: Body | None = None
     noise: SignalNoise | None = None
+    overlays: Overlays | None = None  # in place of noise
     impulses: Impulses | None = None
     regions: Regions | None = None
     jpeg: JpegStage | None = None
@@ -76,7 +78,7 @@ class ComposedGenerator:
         """Whether two seeds give two images."""
         per_image = any(model.sets > 1 for model in self.linear)
         coded = self.codec is not None and self.codec.random
-        drawn = (self.displacement, self.noise, self.body, self.impulses, self.regions)
+        drawn = (self.displacement, self.noise, self.overlays, self.body, self.impulses, self.regions)
         return any(part is not None for part in drawn) or per_image or coded
 
     @property
@@ -114,6 +116,8 @@ class ComposedGenerator:
             fields = Fields.of(seed, position.y, position.x, height, width)
             noise = self.noise.colour(base, white[..., :3], log_gain, fields)
             latent[0] = log_gain
+        if self.overlays is not None:
+            noise = self.overlays.draw(seed, choice, position, height, width)
         free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
         return {"base": base, "noise": noise, "free": free, "latent": latent}
 

@@ -105,6 +105,22 @@ def recut(patches: Sequence[PairPatch], side_px: int, *, least_px: int = 128) ->
     return pieces
 
 
+def one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
+    """Return the index of the middle patch of every image."""
+    indices: dict[int, list[int]] = {}
+    for index, patch in enumerate(patches):
+        indices.setdefault(patch.image, []).append(index)
+    return [rows[len(rows) // 2] for rows in indices.values()]
+
+
+def middle_of(patch: PairPatch, base: Levels, side_px: int) -> tuple[PairPatch, Levels]:
+    """Return the middle `side_px` of a patch and its base, or all of a smaller one."""
+    y, x = (max(side - side_px, 0) // 2 // GRID_PX * GRID_PX for side in base.shape[:2])
+    inside = (slice(y, y + side_px), slice(x, x + side_px))
+    pristine, distorted = patch.pristine[inside], patch.distorted[inside]
+    return replace(patch, pristine=pristine, distorted=distorted, y=patch.y + y, x=patch.x + x), base[inside]
+
+
 BLOCK_PX = 128  # drawn at once, from the seed and the block's place
 ORIGIN_PX = 1024  # how far above and left of an image a field reaches
 

@@ -23,6 +23,7 @@ from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.overlays import Overlays
 from distort_pipeline.networks.regions import Regions
 from distort_pipeline.networks.resampling import Smaller
 from distort_pipeline.networks.shrinkage import Median, Shrinkage
@@ -96,6 +97,9 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Jso
     if generator.noise is not None:
         for name in NOISE_FIELDS:
             arrays[f"noise.{name}"] = getattr(generator.noise, name)
+    if generator.overlays is not None:
+        arrays["overlays.layers"], arrays["overlays.images"] = generator.overlays.layers, generator.overlays.images
+        described["overlays"] = len(generator.overlays.layers)
     if generator.displacement is not None:
         described["displacement"] = dataclasses.asdict(generator.displacement)
     if generator.impulses is not None:
@@ -124,13 +128,15 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         fields = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         numbers = {key: value for key, value in model.items() if key != "kind"}
         linear.append(LINEAR[model["kind"]](**fields, **numbers))
-    noise = displacement = impulses = regions = jpeg = codec = body = None
+    noise = overlays = displacement = impulses = regions = jpeg = codec = body = None
     if "noise.kernels" in arrays:
         if "noise.stripes" not in arrays:
             raise PipelineError(
                 "the model's noise is of an earlier version, without edges, activity or stripes; train it again"
             )
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
+    if "overlays" in described:
+        overlays = Overlays(arrays["overlays.layers"], arrays["overlays.images"])
     if "displacement" in described:
         displacement = Displacement(**described["displacement"])
     if "impulses" in described:
@@ -157,6 +163,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         displacement=displacement,
         body=body,
         noise=noise,
+        overlays=overlays,
         impulses=impulses,
         regions=regions,
         jpeg=jpeg,

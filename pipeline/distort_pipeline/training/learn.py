@@ -2,6 +2,7 @@
 
     codec     one that is installed and looks alike      `codec_bank`, on whole images
     regions   where the image is left alone but for some `regions`
+    overlays  what lies over the image, recorded         `overlays`
     parts     tone, filters, shrinkage, before a JPEG    `compose_fit`         (seconds to a minute)
     codec     where the files carry none, behind the parts
     impulses  pixels that are struck, found first: the rest is fitted without them
@@ -36,7 +37,15 @@ from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.displacement import displacements
 from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
-from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
+from distort_pipeline.networks.overlays import record_overlays
+from distort_pipeline.networks.patches import (
+    FREE_CHANNELS,
+    LATENTS,
+    Levels,
+    PairPatch,
+    middle_of,
+    one_of_each_image,
+)
 from distort_pipeline.networks.regions import find_regions
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.records import to_uint8
@@ -62,6 +71,8 @@ MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # a network, or rounding, is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # behind parts a codec, or a displacement, of this score is what was used: no more is tried
+OVERLAID_SCORE = 0.25  # of what has been tried; above, overlays are tried
+CLEARLY_BETTER = 0.7  # share of the score: overlays are only as various as the pairs, a model of noise is endless
 DISPLACED_EVERY = 3  # of the images, by which displacements are made as strong as they were
 MOST_BEHIND = 3  # codecs behind parts that are tried
 
@@ -120,8 +131,9 @@ def learn(
                 stages.consider(codec.described, ComposedGenerator(codec=codec))
         if regions := find_regions(data.fitted):
             stages.consider(f"{regions.kind} regions", ComposedGenerator(regions=regions))
+            _consider_overlays(ComposedGenerator(), data.fitted, stages)
     # few pairs make a codec of a blur: parts are tried beside it
-    if stages.score > DONE_SCORE and stages.best.regions is None:
+    if stages.score > DONE_SCORE and stages.best.regions is None and stages.best.overlays is None:
         parts, adversarial_steps = _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
         tried = ", ".join(f"{row.stage} {row.scores.score:.2f}" for row in stages.rows)
@@ -146,12 +158,21 @@ def _consider_codecs_behind(
     parts: ComposedGenerator, fit: PartsFit, bases: Sequence[Levels], data: LearnData, stages: Stages
 ) -> None:
     """Consider the installed codecs that do to the parts' images what is left to the distorted ones."""
-    indices = _one_of_each_image(data.fitted)
+    indices = one_of_each_image(data.fitted)
     fronts = [(to_uint8(bases[n]), data.fitted[n].distorted) for n in indices]
     few = [data.fitted[n] for n in indices]
     found = sorted(related_codecs(fronts), key=lambda row: row[1])
     for codec, _ in found[:MOST_BEHIND]:
         stages.consider(f"parts, {codec.described}", in_front_of(codec, parts, fit.parts, few))
+
+
+def _consider_overlays(parts: ComposedGenerator, fitted: Sequence[PairPatch], stages: Stages) -> None:
+    """Consider overlays recorded from what `parts` leave of the `fitted` patches: for what is like no noise."""
+    overlays = record_overlays(fitted, bases_of(parts, fitted))
+    if overlays is not None:
+        choices = tuple(range(1 + max(patch.image for patch in fitted))) if len(parts.choices) == 1 else parts.choices
+        overlaid = parts.with_parts(choices=choices, overlays=overlays)
+        stages.consider(f"{len(overlays.layers)} overlays", overlaid, better=CLEARLY_BETTER)
 
 
 def _learn_parts(
@@ -165,7 +186,7 @@ def _learn_parts(
         data = dataclasses.replace(data, fitted=fitted, held=held)
     parts, fit = _fitted_parts(data, jpeg, impulses, stages, folder)
     bases = bases_of(parts, data.fitted)
-    samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
+    samples = [middle_of(data.fitted[n], bases[n], NOISE_PX) for n in one_of_each_image(data.fitted)]
     if jpeg is None and parts.linear:
         _consider_codecs_behind(parts, fit, bases, data, stages)
         if stages.score < SOFTWARE_SCORE and stages.best.codec is not None:
@@ -177,6 +198,10 @@ def _learn_parts(
     if stages.score < SOFTWARE_SCORE and stages.best.displacement is not None:
         return fit, 0
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
+    if stages.score > OVERLAID_SCORE:
+        _consider_overlays(parts, data.fitted, stages)
+        if stages.best.overlays is not None:
+            return fit, 0
     explained = fit.mse < max(DONE_MSE, DONE_SHARE * fit.identity_mse)
     if noisy.noise is None:  # the strength is right without noise
         explained = explained or stages.score < EXPLAINED_SCORE
@@ -343,14 +368,6 @@ def _consider_noise(
     return noisy
 
 
-def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
-    """Return the index of the middle patch of every image."""
-    indices: dict[int, list[int]] = {}
-    for index, patch in enumerate(patches):
-        indices.setdefault(patch.image, []).append(index)
-    return [rows[len(rows) // 2] for rows in indices.values()]
-
-
 def _remembered_parts(
     folder: Path, name: str, make: Callable[[], tuple[ComposedGenerator, PartsFit]]
 ) -> tuple[ComposedGenerator, PartsFit]:
@@ -364,16 +381,6 @@ def _remembered_parts(
     arrays, described = composed_arrays(generator)
     write_arrays(file, arrays, {"described": json.dumps(described), "fit": json.dumps(to_json(fit))})
     return generator, fit
-
-
-def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
-    """Return the middle 256 px of a patch and its base, or all of a smaller one."""
-    y, x = (max(side - NOISE_PX, 0) // 2 // GRID_PX * GRID_PX for side in base.shape[:2])
-    inside = (slice(y, y + NOISE_PX), slice(x, x + NOISE_PX))
-    middle = dataclasses.replace(
-        patch, pristine=patch.pristine[inside], distorted=patch.distorted[inside], y=patch.y + y, x=patch.x + x
-    )
-    return middle, base[inside]
 
 
 def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
