@@ -179,7 +179,8 @@ def _learn_parts(
     data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path
 ) -> tuple[PartsFit, int]:
     """Take fitted parts, noise, and the network into consideration; return the parts and the adversarial steps kept."""
-    impulses = find_impulses(data.fitted)
+    struck = data.fitted
+    impulses = find_impulses(struck)
     if impulses is not None:  # everything else is fitted to what they leave
         say(f"  impulses on {100 * impulses.rate:.2f} % of the pixels")
         fitted, held = without_impulses(data.fitted), without_impulses(data.held)
@@ -199,7 +200,7 @@ def _learn_parts(
         return fit, 0
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
     if stages.score > OVERLAID_SCORE:
-        _consider_overlays(parts, data.fitted, stages)
+        _consider_overlays(parts.with_parts(impulses=None), struck, stages)
         if stages.best.overlays is not None:
             return fit, 0
     explained = fit.mse < max(DONE_MSE, DONE_SHARE * fit.identity_mse)
