@@ -23,6 +23,7 @@ from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.impulses import Impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.lookup import ColourTable
 from distort_pipeline.networks.overlays import Overlays
 from distort_pipeline.networks.regions import Regions
 from distort_pipeline.networks.resampling import Smaller
@@ -41,6 +42,7 @@ LINEAR: dict[str, Callable[..., Any]] = {
         PhaseTone,
         RankTone,
         ColourMatrix,
+        ColourTable,
         Integers,
         Filters,
         PhaseFilters,

@@ -22,6 +22,7 @@ from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.earlier_jpeg import fit_earlier_jpeg
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.lookup import fit_colour_table
 from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import Median, fit_shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings
@@ -90,6 +91,7 @@ def _candidates() -> list[_Candidate]:
             name = f"filter by phase of {period} px{' per image' if per_image else ''}, {light}"
             by_phase = partial(fit_phase_filters, period=period, per_image=per_image, linear=linear)
             candidates.append(_Candidate(name, by_phase, per_image))
+    candidates.append(_Candidate("colour table", fit_colour_table, False))
     for linear, light in ((False, "levels"), (True, "light")):
         name = f"blurs of all channels, {light}"
         candidates.append(_Candidate(name, partial(fit_blurs, linear=linear), False))
