@@ -130,6 +130,13 @@ def test_images_tell_from_which_size_and_how_they_were_scaled_back(kernels, samp
     assert stored.codec == jpeg
 
 
+def test_pixelated_images_tell_a_common_share_and_that_sides_were_cut_off(sample_images) -> None:
+    true = Smaller((0.4,), "Pillow box", "Pillow nearest", "down")  # 0.4 of 268 is 107.2, of 307 122.8
+    images = [image[:268, :307] for image in list(sample_images.values())[:4]]
+    pairs = [(x, true.distort(x, np.random.default_rng(0), np.asarray)) for x in images]
+    assert find_smaller(pairs) == true
+
+
 def test_what_was_never_smaller_has_no_size() -> None:
     images = photographs(finest=8)
     rng = np.random.default_rng(0)

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from synthetic_pairs import SIDE, bases_of, moved_squares, pairs_of, photographs, rms
 
+from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.displacement import KINDS, Displacement, displacements
 from distort_pipeline.networks.impulses import find_impulses, without_impulses
+from distort_pipeline.networks.overlays import record_overlays
 from distort_pipeline.networks.patches import PairPatch, TilePosition, white_field
 from distort_pipeline.networks.regions import find_regions
+from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.networks.signal_noise import Fields, SignalNoise, activity_fields
 from distort_pipeline.records import make_rng, to_uint8
 from distort_pipeline.training.fit_signal_noise import fit_signal_noise
@@ -185,3 +188,38 @@ def test_noise_is_no_displacement() -> None:
     rng = np.random.default_rng(1)
     noisy = pairs_of(lambda image, _: np.clip(image + 9 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8))
     assert not list(displacements(noisy, np.rint))
+
+
+def snowed(image: np.ndarray, number: int) -> np.ndarray:
+    """Return `image` with streaks of an image's own slant on 2 % of the pixels."""
+    rng = make_rng(number)
+    flakes = (rng.random(image.shape[:2]) < 0.004).astype(np.float32)
+    kernel = cv2.getRotationMatrix2D((6, 6), 30 * number, 1)
+    streak = cv2.warpAffine(np.eye(13, dtype=np.float32), kernel, (13, 13))
+    return to_uint8(0.5 * image + 120 * np.clip(cv2.filter2D(flakes, -1, streak), 0, 1)[..., None])
+
+
+def test_overlays_are_laid_anew_as_strong_as_they_were_and_belong_to_the_place() -> None:
+    patches = pairs_of(snowed)
+    overlays = record_overlays(patches, [np.float32(0.5) * patch.pristine for patch in patches])
+    assert overlays is not None
+    assert set(overlays.images) < set(range(4))
+    grey = np.full((500, 400, 3), 100, np.uint8)
+    generator = ComposedGenerator(choices=(0, 1, 2, 3), overlays=overlays)
+    assert generator.random
+    arrays, described = composed_arrays(generator)
+    again = composed_generator(arrays, described)
+    whole = again.distort(grey, 1.0, 3)
+    added = whole.astype(float) - grey
+    true = [patch.distorted - 0.5 * patch.pristine for patch in patches]
+    assert added.mean() == pytest.approx(np.mean(true), rel=0.3)
+    assert added.std() == pytest.approx(np.std(true), rel=0.3)
+    part = overlays.draw(3, 0, TilePosition(230, 170, 500, 400), 120, 200)
+    assert np.array_equal(part, overlays.draw(3, 0, TilePosition(0, 0, 500, 400), 500, 400)[230:350, 170:370])
+    other = generator.distort(grey, 1.0, 4)
+    assert np.mean(whole != other) > 0.05
+
+
+def test_patches_too_small_to_show_what_lies_over_them_make_no_overlays() -> None:
+    patches = [PairPatch(*(np.zeros((96, 96, 3), np.uint8),) * 2, n, 0, 0, 96, 96) for n in range(4)]
+    assert record_overlays(patches, bases_of(patches)) is None

@@ -16,6 +16,7 @@ from distort_pipeline.networks.filters import (
     to_display,
     to_linear,
 )
+from distort_pipeline.networks.lookup import fit_colour_table
 from distort_pipeline.networks.patches import TilePosition, cut_patches
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.networks.shrinkage import Median, fit_shrinkage
@@ -31,6 +32,30 @@ def test_a_tone_curve_per_image_with_steps_and_clipping_is_exact() -> None:
     fitted = fit_tone(patches, bases_of(patches), per_image=True)
     for patch in patches:
         assert rms(fitted.distort(patch.pristine.astype(np.float32), patch.image), patch.distorted) < 0.3
+
+
+@pytest.mark.parametrize("channel", [1, 2])
+def test_saturation_and_brightness_of_hsv_are_a_colour_table(channel: int) -> None:
+    def changed(image: np.ndarray, _: int) -> np.ndarray:
+        hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+        hsv[..., channel] = np.clip(1.5 * hsv[..., channel], 0, 1)
+        return np.rint(255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).astype(np.uint8)
+
+    patches = pairs_of(changed)
+    table = fit_colour_table(patches, bases_of(patches))
+    matrix = fit_colour_matrix(patches, bases_of(patches), per_image=False, linear=False)
+    for image in photographs(seed=7):
+        true = changed(image, 0)
+        left = rms(np.clip(table.distort(image.astype(np.float32)), 0, 255), true)
+        assert left < 0.25 * rms(np.clip(matrix.distort(image.astype(np.float32), 0), 0, 255), true)
+        assert left < 0.1 * rms(image, true)  # four photographs show few saturated colours
+
+
+def test_a_colour_table_leaves_the_ends_where_values_were_clipped() -> None:
+    patches = pairs_of(lambda image, _: np.clip(image * 1.6 - 20.0, 0, 255).astype(np.uint8))
+    table = fit_colour_table(patches, bases_of(patches))
+    bright = table.distort(np.full((1, 1, 3), 240, np.float32))
+    assert (bright > 300).all()  # not the mean of 255 and what was not clipped nearby
 
 
 @pytest.mark.parametrize("linear", [False, True])

@@ -8,7 +8,7 @@ the right size and kernel. That tells both exactly, whatever happened to the sma
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
-Dips = Mapping[str, tuple[float, float]]  # kernel → share of the size, and how deep the residual falls there
+Dips = Mapping[str, tuple[int, float]]  # kernel → pixels of the shorter side, and how deep the residual falls there
 
 SHARES = (0.08, 0.92)  # of the sides, at least and at most
 MOST_LEFT = 1.0  # levels²: more is not rounding
 DIP, NEAR = 0.45, 3  # where the residual is that much below those of sizes NEAR pixels away, the size is told
+SAME_DEPTH = 0.02
+COMMON, COMMONLY = 0.01, 0.7  # shares so near to the median, of so many images, are one
 BANDWIDTH = 8  # of the Gram matrix of a kernel's rows
 MOST_LIKE = 0.5  # of the images tell their size
 KERNEL_IMAGES = 3  # that decide on the kernel
@@ -36,18 +38,25 @@ OPENCV = {
     "OpenCV Lanczos": cv2.INTER_LANCZOS4,
     "OpenCV area": cv2.INTER_AREA,
 }
-PILLOW = {"Pillow bicubic": Image.Resampling.BICUBIC, "Pillow Lanczos": Image.Resampling.LANCZOS}
-UP = ("OpenCV nearest", "OpenCV linear", "OpenCV cubic", "OpenCV Lanczos", "Pillow bicubic", "Pillow Lanczos")
-DOWN = ("OpenCV area", "OpenCV nearest", "OpenCV linear", "OpenCV cubic", "Pillow bicubic", "Pillow Lanczos")
+PILLOW = {
+    "Pillow nearest": Image.Resampling.NEAREST,
+    "Pillow box": Image.Resampling.BOX,
+    "Pillow bicubic": Image.Resampling.BICUBIC,
+    "Pillow Lanczos": Image.Resampling.LANCZOS,
+}
+UP = tuple(name for name in (*OPENCV, *PILLOW) if name not in ("OpenCV area", "Pillow box"))
+DOWN = ("OpenCV area", *(name for name in (*OPENCV, *PILLOW) if name != "OpenCV area"))
+ROUNDED = {"nearest": 0.5, "down": 1e-6}  # added to a side times the share, of which the whole part is taken
 
 
 @dataclass(frozen=True)
 class Smaller:
-    """Shares of an image's sides, one of which is drawn for it, and the kernels down and back up."""
+    """Shares of an image's sides, one of which is drawn for it, the kernels down and back up, and how sides round."""
 
     shares: tuple[float, ...]
     down: str
     up: str
+    rounded: str = "nearest"  # of ROUNDED
 
     @property
     def described(self) -> str:
@@ -58,7 +67,7 @@ class Smaller:
     def distort(self, image: Pixels, rng: np.random.Generator, between: Callable[[Pixels], Pixels]) -> Pixels:
         """Return `image` (H, W, 3) scaled down, through `between`, and scaled back; `rng` draws the share."""
         share = self.shares[int(rng.integers(len(self.shares)))]
-        height, width = (max(int(side * share + 0.5), 8) for side in image.shape[:2])
+        height, width = (max(int(side * share + ROUNDED[self.rounded]), 8) for side in image.shape[:2])
         small = between(resized(image, height, width, self.down))
         return resized(small, image.shape[0], image.shape[1], self.up)
 
@@ -90,17 +99,40 @@ def find_smaller(pairs: Sequence[tuple[Pixels, Pixels]]) -> Smaller | None:
     if len(told) < MOST_LIKE * len(pairs):
         return None
     up = _deepest(told)
-    own = [dips[up][0] for _, dips in told]
+    sizes = [dips[up][0] for _, dips in told]
+    sides = [min(y.shape[:2]) for (_, y), _ in told]
 
-    def error(down: str) -> float:
+    def error(smaller: Smaller, own: Sequence[float]) -> float:
         rng = np.random.default_rng(0)  # draws among one
         errors = [
-            _mse(Smaller((share,), down, up).distort(x, rng, np.asarray), y)
+            _mse(replace(smaller, shares=(share,)).distort(x, rng, np.asarray), y)
             for share, ((x, y), _) in zip(own, told, strict=True)
         ]
         return float(np.mean(errors))
 
-    return Smaller(tuple(sorted({round(share, 4) for share in own})), min(DOWN, key=error), up)
+    drawn = [size / side for size, side in zip(sizes, sides, strict=True)]
+    down = min(DOWN, key=lambda kernel: error(Smaller((1.0,), kernel, up), drawn))
+    kinds = [(Smaller(tuple(sorted({round(share, 4) for share in drawn})), down, up), drawn)]
+    for rounded in ROUNDED:
+        share = _common_share(sizes, sides, rounded)
+        if share is not None:
+            kinds.append((Smaller((share,), down, up, rounded), [share] * len(told)))
+    return min(kinds, key=lambda kind: error(*kind))[0]
+
+
+def _common_share(sizes: Sequence[int], sides: Sequence[int], rounded: str) -> float | None:
+    """Return the simplest share that makes nearly all `sides` these `sizes`; None if there is none."""
+    size, side = (np.asarray(of, np.float64) for of in (sizes, sides))
+    alike = np.abs(size / side - np.median(size / side)) < COMMON
+    if alike.mean() < COMMONLY:
+        return None
+    low = np.max((size - ROUNDED[rounded])[alike] / side[alike])
+    high = np.min((size + 1 - ROUNDED[rounded])[alike] / side[alike])
+    for denominator in range(1, MOST_PX):
+        share = np.ceil(low * denominator) / denominator
+        if share < high:
+            return float(share)
+    return None
 
 
 def _deepest(told: Sequence[tuple[Any, Dips]]) -> str:
@@ -122,8 +154,8 @@ def _rough_share(pristine: Pixels, distorted: Pixels) -> float | None:
     return float(shares[best]) if errors[best] < _mse(x, y) else None
 
 
-def _dip(image: Pixels, rough: float, kernel: str) -> tuple[float, float]:
-    """Return the share at which lines of `image` along its shorter side leave far less than nearby, and that ratio.
+def _dip(image: Pixels, rough: float, kernel: str) -> tuple[int, float]:
+    """Return the size at which lines of `image` along its shorter side leave far less than nearby, and that ratio.
 
     Loss in the small image makes it smoother: the rough share is about the least of those to try.
     """
@@ -132,7 +164,7 @@ def _dip(image: Pixels, rough: float, kernel: str) -> tuple[float, float]:
     width = image.shape[1]
     unclipped = np.flatnonzero(((image[..., 1] > 0) & (image[..., 1] < 255)).all(axis=1))
     if len(unclipped) < 4:
-        return rough, 1.0
+        return round(rough * width), 1.0
     rows = unclipped[np.unique(np.linspace(0, len(unclipped) - 1, TRIED_ROWS).astype(int))]
     values = image[rows, :, 1].T.astype(np.float64)
     values = values - values.mean(0)
@@ -141,8 +173,9 @@ def _dip(image: Pixels, rough: float, kernel: str) -> tuple[float, float]:
     depths = np.ones(len(sizes))
     for n in range(NEAR, len(sizes) - NEAR):
         depths[n] = left[n] / (min(left[n - NEAR], left[n + NEAR]) + 1e-3)
-    best = int(np.argmin(np.where(left < MOST_LEFT, depths, 1.0)))
-    return float(sizes[best] / width), float(depths[best])
+    depths = np.where(left < MOST_LEFT, depths, 1.0)
+    best = int(np.flatnonzero(depths <= depths.min() + SAME_DEPTH)[0])  # multiples of the size explain it as well
+    return int(sizes[best]), float(depths[best])
 
 
 def _left(values: NDArray[np.float64], size: int, kernel: str) -> float:

@@ -176,4 +176,4 @@ def _codec(*, smaller: Mapping[str, Any] | None = None, **fields: Any) -> Codec:
     """Return the codec of a description; earlier versions have none of images that were stored smaller."""
     if smaller is None:
         return Codec(**fields)
-    return Codec(**fields, smaller=Smaller(tuple(smaller["shares"]), smaller["down"], smaller["up"]))
+    return Codec(**fields, smaller=Smaller(**{**smaller, "shares": tuple(smaller["shares"])}))

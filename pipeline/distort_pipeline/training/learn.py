@@ -32,12 +32,11 @@ from distort_pipeline.data.files import from_json, to_json
 from distort_pipeline.models.card import LearningReport
 from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, related_codecs, smaller_codecs
-from distort_pipeline.networks.colour import Integers
+from distort_pipeline.networks.colour import Integers, fit_colour_matrix
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.displacement import displacements
 from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
-from distort_pipeline.networks.overlays import record_overlays
 from distort_pipeline.networks.patches import (
     FREE_CHANNELS,
     LATENTS,
@@ -56,23 +55,22 @@ from distort_pipeline.training.compose_fit import (
     ended,
     fit_composed,
     in_front_of,
-    with_noise,
 )
 from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step, stored_steps
-from distort_pipeline.training.stages import Stages, say
+from distort_pipeline.training.stages import Stages, consider_noise, consider_overlays, say
 
 STAGES = Path("checkpoints") / "stages"
 NOISE_PX = 256  # of each patch that noise is fitted to
 DONE_SCORE = 0.04  # nothing is left for a network; the identity scores 4
 DONE_SHARE = 0.03  # of the squared error: parts with images' own parameters explain the distortion
 DONE_MSE = 1.0  # levels², likewise
+PARTS_SCORE = 0.1  # with parameters of images' own; parts without are not tried then
 EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
 MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # a network, or rounding, is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # behind parts a codec, or a displacement, of this score is what was used: no more is tried
 OVERLAID_SCORE = 0.25  # of what has been tried; above, overlays are tried
-CLEARLY_BETTER = 0.7  # share of the score: overlays are only as various as the pairs, a model of noise is endless
 DISPLACED_EVERY = 3  # of the images, by which displacements are made as strong as they were
 MOST_BEHIND = 3  # codecs behind parts that are tried
 
@@ -131,7 +129,7 @@ def learn(
                 stages.consider(codec.described, ComposedGenerator(codec=codec))
         if regions := find_regions(data.fitted):
             stages.consider(f"{regions.kind} regions", ComposedGenerator(regions=regions))
-            _consider_overlays(ComposedGenerator(), data.fitted, stages)
+            consider_overlays("overlays", ComposedGenerator(), data.fitted, stages)
     # few pairs make a codec of a blur: parts are tried beside it
     if stages.score > DONE_SCORE and stages.best.regions is None and stages.best.overlays is None:
         parts, adversarial_steps = _learn_parts(data, settings, jpeg, stages, folder)
@@ -166,15 +164,6 @@ def _consider_codecs_behind(
         stages.consider(f"parts, {codec.described}", in_front_of(codec, parts, fit.parts, few))
 
 
-def _consider_overlays(parts: ComposedGenerator, fitted: Sequence[PairPatch], stages: Stages) -> None:
-    """Consider overlays recorded from what `parts` leave of the `fitted` patches: for what is like no noise."""
-    overlays = record_overlays(fitted, bases_of(parts, fitted))
-    if overlays is not None:
-        choices = tuple(range(1 + max(patch.image for patch in fitted))) if len(parts.choices) == 1 else parts.choices
-        overlaid = parts.with_parts(choices=choices, overlays=overlays)
-        stages.consider(f"{len(overlays.layers)} overlays", overlaid, better=CLEARLY_BETTER)
-
-
 def _learn_parts(
     data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path
 ) -> tuple[PartsFit, int]:
@@ -198,9 +187,14 @@ def _learn_parts(
         stages.consider(f"displaced {displacement.kind}", displaced)
     if stages.score < SOFTWARE_SCORE and stages.best.displacement is not None:
         return fit, 0
-    noisy = _consider_noise("noise", parts, samples, data.held, stages)
+    noisy = consider_noise("noise", parts, samples, data.held, stages)
     if stages.score > OVERLAID_SCORE:
-        _consider_overlays(parts.with_parts(impulses=None), struck, stages)
+        consider_overlays("parts, overlays", parts.with_parts(impulses=None), struck, stages)
+        # a matrix is fitted to what is not clipped: parts take the mean of overlays cut off at white into their curves
+        pristine = [patch.pristine.astype(np.float32) for patch in struck]
+        matrix = fit_colour_matrix(struck, pristine, per_image=False, linear=False)
+        if consider_overlays("matrix, overlays", ComposedGenerator(linear=(matrix,), jpeg=jpeg), struck, stages):
+            fit = dataclasses.replace(fit, parts=("colour matrix, levels",))
         if stages.best.overlays is not None:
             return fit, 0
     explained = fit.mse < max(DONE_MSE, DONE_SHARE * fit.identity_mse)
@@ -225,7 +219,7 @@ def _learn_parts(
         step = _learn_mean(crops, compact, rates, settings, mean, stages, folder)
         stages.consider(f"mean, kept {step}", mean, better=BETTER)
         residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
-        start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
+        start = consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
     if settings.adversarial_steps == 0:
         return fit, 0
     if stages.best.body is None:  # fits alone are better: the network begins at a residual of 0
@@ -245,7 +239,9 @@ def _fitted_parts(
     parts, fit = _remembered_parts(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
     parts = parts.with_parts(impulses=impulses)
     score = stages.consider("parts", parts)
-    if any(part.sets > 1 for part in parts.linear):  # what seems drawn per image may follow from the image
+    if score > PARTS_SCORE and any(
+        part.sets > 1 for part in parts.linear
+    ):  # what seems drawn per image may follow from the image
         shared, shared_fit = _remembered_parts(
             folder, "shared", lambda: fit_composed(data.fitted, jpeg, per_image=False)
         )
@@ -349,24 +345,6 @@ def _learn_adversarially(
     train(trainer, crops, folder, schedule, validate=validate, goes_on=lambda: trainer.goes_on)
     assign(compact.averaged, best_weights())
     return best.step()
-
-
-def _consider_noise(
-    name: str,
-    generator: ComposedGenerator,
-    samples: Sequence[tuple[PairPatch, Levels]],
-    held: Sequence[PairPatch],
-    stages: Stages,
-    *,
-    residuals: Sequence[Levels] | None = None,
-) -> ComposedGenerator:
-    """Consider `generator` with the noise that it leaves, and return it."""
-    patches, bases = [patch for patch, _ in samples], [base for _, base in samples]
-    noisy = with_noise(generator, patches, bases, held, residuals=residuals)
-    if noisy.noise is not None:
-        gains = "gain per image" if len(noisy.noise.log_gains) > 1 else "one gain"
-        stages.consider(f"{name}, {gains}", noisy)
-    return noisy
 
 
 def _remembered_parts(

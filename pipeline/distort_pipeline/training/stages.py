@@ -16,7 +16,9 @@ from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
 from distort_pipeline.models.card import HeldOutScores, LearningStage
 from distort_pipeline.networks.composed import ComposedGenerator
-from distort_pipeline.networks.patches import PairPatch
+from distort_pipeline.networks.overlays import record_overlays
+from distort_pipeline.networks.patches import Levels, PairPatch
+from distort_pipeline.training.compose_fit import bases_of, with_noise
 
 Pixels = NDArray[np.uint8]
 FEATURE_WEIGHT = 0.5  # of the mean of the twelve NSS features, in units of the identity's
@@ -24,6 +26,7 @@ C2ST_WEIGHT = 1.0  # of what a linear classifier knows in bits: 0 at chance, 1 a
 DELTA_PSNR_WEIGHT = 0.1  # per dB of mean delta PSNR; half of it per dB of an image's median
 MOST_DB = 10.0
 FLOOR_BITS = 2e-4  # divergences below are luck of the draw
+CLEARLY_BETTER = 0.7  # share of the score: overlays are only as various as the pairs, a model of noise is endless
 TILE_PX = 96  # that the classifier tells apart
 DISTORTED = Callable[[PairPatch, int], Pixels]
 
@@ -123,6 +126,36 @@ class Stages:
         """Return the mean absolute difference of `generator` from the held-out patches, in levels."""
         differences = [np.abs(_distorted(generator, p, p.image) - p.distorted.astype(np.float32)) for p in self.held]
         return float(np.mean([difference.mean() for difference in differences]))
+
+
+def consider_noise(
+    name: str,
+    generator: ComposedGenerator,
+    samples: Sequence[tuple[PairPatch, Levels]],
+    held: Sequence[PairPatch],
+    stages: Stages,
+    *,
+    residuals: Sequence[Levels] | None = None,
+) -> ComposedGenerator:
+    """Consider `generator` with the noise that it leaves, and return it."""
+    patches, bases = [patch for patch, _ in samples], [base for _, base in samples]
+    noisy = with_noise(generator, patches, bases, held, residuals=residuals)
+    if noisy.noise is not None:
+        gains = "gain per image" if len(noisy.noise.log_gains) > 1 else "one gain"
+        stages.consider(f"{name}, {gains}", noisy)
+    return noisy
+
+
+def consider_overlays(name: str, front: ComposedGenerator, fitted: Sequence[PairPatch], stages: Stages) -> bool:
+    """Consider overlays recorded from what `front` leaves of the `fitted` patches; return whether they are kept."""
+    overlays = record_overlays(fitted, bases_of(front, fitted))
+    if overlays is None:
+        return False
+    images = tuple(range(1 + max(patch.image for patch in fitted)))
+    overlaid = front.with_parts(choices=front.choices if len(front.choices) > 1 else images, overlays=overlays)
+    better = 1.0 if stages.best.overlays is not None else CLEARLY_BETTER
+    stages.consider(f"{name} from {len(overlays.layers)} patches", overlaid, better=better)
+    return stages.best is overlaid
 
 
 def _distorted(generator: ComposedGenerator, patch: PairPatch, seed: int) -> Pixels:
