@@ -36,10 +36,10 @@ class Overlays:
     def draw(self, seed: int, choice: int, position: TilePosition, height: int, width: int) -> Levels:
         """Return the part (height, width, 3) at `position` of an image's layer, of those of training image `choice`.
 
-        Where that has none, of all.
+        Where that has none, of another one: windows of two images, of two strengths or colours, would show.
         """
-        own = np.flatnonzero(self.images == choice)
-        own = own if own.size else np.arange(len(self.images))
+        known = np.unique(self.images)
+        own = np.flatnonzero(self.images == (choice if choice in known else known[choice % len(known)]))
         window = int(WINDOW_SHARE * self.layers.shape[1])
         pitch = window - FADE_PX
         rows_from, columns_from = make_rng(FIELD + seed).integers(pitch, size=2)
@@ -76,10 +76,13 @@ def record_overlays(patches: Sequence[PairPatch], bases: Sequence[Levels]) -> Ov
     large = [n for n, patch in enumerate(patches) if min(patch.pristine.shape[:2]) >= side]
     if side < LEAST_SIDE_PX:
         return None
-    clipped = {n: np.mean((patches[n].distorted < ENDS[0]) | (patches[n].distorted > ENDS[1])) for n in large}
+    ends = {n: (patches[n].distorted < ENDS[0]) | (patches[n].distorted > ENDS[1]) for n in large}
+    clipped = {n: ends[n].any(-1).mean() for n in large}
     kept = sorted(large, key=lambda n: clipped[n])[: min(max(int(LEAST_CLIPPED * len(large)), 1), MOST_LAYERS)]
-    residuals = [patches[n].distorted[:side, :side] - bases[n][:side, :side] for n in kept]
-    return Overlays(
-        layers=np.rint(np.stack(residuals)).astype(np.int16),
-        images=np.array([numbers[patches[n].image] for n in kept], np.int32),
-    )
+    layers = np.stack([patches[n].distorted[:side, :side] - bases[n][:side, :side] for n in kept])
+    images = np.array([numbers[patches[n].image] for n in kept], np.int32)
+    means = layers.mean((1, 2))
+    for image in np.unique(images):  # its windows lie side by side
+        own = images == image
+        layers[own] += (means[own].mean(0) - means[own])[:, None, None]
+    return Overlays(np.rint(layers).astype(np.int16), images)
