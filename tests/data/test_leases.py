@@ -137,3 +137,13 @@ def test_an_object_is_created_by_one_writer_and_taken_over_when_expired(monkeypa
             assert not second.lost()
         assert "taking over corpus" in capsys.readouterr().err
     assert list(as_path("memory://bucket").iterdir()) == []
+
+
+def test_an_object_that_was_deleted_while_it_was_refused_is_another_writers(monkeypatch: pytest.MonkeyPatch):
+    path = as_path("memory://bucket/.gone.lease")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileExistsError
+
+    monkeypatch.setattr(path._system, "pipe_file", refuse)
+    assert path.create(b"mine") is False

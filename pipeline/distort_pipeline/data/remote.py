@@ -264,7 +264,10 @@ class RemotePath:
             with requests_to(self.url):
                 self._system.pipe_file(self.url, data, mode="create")
         except FileExistsError:
-            return self.read_bytes() == data  # a request that was sent again may have been answered by the first
+            try:
+                return self.read_bytes() == data  # a request that was sent again may have been answered by the first
+            except FileNotFoundError:
+                return False  # another writer's, who has deleted it since
         return True
 
     def unlink(self, missing_ok: bool = False) -> None:
