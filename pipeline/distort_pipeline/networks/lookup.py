@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any, ClassVar
 
@@ -69,9 +69,12 @@ def fit_colour_table(patches: Sequence[PairPatch], bases: Sequence[Levels]) -> C
 
 def _solver(weights: Any, smooth: Any, counted: NDArray[np.float64]) -> Callable[..., Any]:
     """Return what solves the normal equations for a right-hand side, with pixels `counted` so many times."""
-    normal = weights.T @ scipy.sparse.diags_array(counted) @ weights + smooth
-    options = {"SymmetricMode": True}
-    return scipy.sparse.linalg.splu(normal.tocsc(), permc_spec="MMD_AT_PLUS_A", options=options).solve
+    normal = (weights.T @ scipy.sparse.diags_array(counted) @ weights + smooth).tocoo()
+    above = normal.col - normal.row  # of the diagonal: nodes see no farther than two along R
+    upper = above >= 0
+    bands = np.zeros((above.max() + 1, NODES**3))
+    bands[above.max() - above[upper], normal.col[upper]] = normal.data[upper]
+    return partial(scipy.linalg.cho_solve_banded, (scipy.linalg.cholesky_banded(bands), False))
 
 
 def _weights(x: NDArray[np.float32]) -> Any:
