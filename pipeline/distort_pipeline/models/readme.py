@@ -147,7 +147,7 @@ weighs JSD_NSS, twelve NSS features, a linear C2ST and delta PSNR; the identity 
 |---|---|---|---|---|---|
 {stages}
 
-{by_level}Limits: it knows {scope}, and photographs like those that it was trained on. All settings are in
+{by_level}Limits: it knows {scope}, and photographs like those that it was trained on.{recorded} All settings are in
 `store.json`.
 """
 
@@ -177,10 +177,12 @@ def _composed_readme(card: ModelCard) -> str:
         warning=" **The identity baseline is better than this model.**" if worse else "",
         stages="\n".join(stages),
         by_level=_by_level(card.levels) if several else "",
+        recorded=RECORDED if any("overlays" in parts for parts in card.network.parts or ()) else "",
         scope=f"{len(card.levels)} levels of one distortion" if several else "one level of one distortion",
     )
 
 
+RECORDED = " Its overlays are as various as the pairs, and hold traces of the distorted photographs."
 CALLS = {
     "keras": """import keras
 

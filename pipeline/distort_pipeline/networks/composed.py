@@ -108,9 +108,11 @@ class ComposedGenerator:
         if self.displacement is not None:
             base = self.displacement.move(base, seed, position)
         height, width = base.shape[:2]
-        y, x = position.y - REACH_PX, position.x - REACH_PX
-        white = white_field(seed, y, x, height + 2 * REACH_PX, width + 2 * REACH_PX, CHANNELS)
-        noise = np.zeros_like(base)
+        noise, free = np.zeros_like(base), np.zeros((height, width, FREE_CHANNELS), np.float32)
+        if self.noise is not None or self.body is not None:
+            y, x = position.y - REACH_PX, position.x - REACH_PX
+            white = white_field(seed, y, x, height + 2 * REACH_PX, width + 2 * REACH_PX, CHANNELS)
+            free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
             fields = Fields.of(seed, position.y, position.x, height, width)
@@ -118,7 +120,6 @@ class ComposedGenerator:
             latent[0] = log_gain
         if self.overlays is not None:
             noise = self.overlays.draw(seed, choice, position, height, width)
-        free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
         return {"base": base, "noise": noise, "free": free, "latent": latent}
 
     def distort(self, image: Pixels, severity: float, seed: int) -> Pixels:
