@@ -21,6 +21,7 @@ from distort_pipeline.networks.signal_noise import spline_weights
 KINDS = ("pixels", "pixels, nearest", "rows", "waves of 8 px", "waves of 32 px")
 SPACINGS_PX = {"waves of 8 px": 8, "waves of 32 px": 32}  # of the lattice of a smooth field
 MOST_PX = 8.0
+STEPS = 32  # of a pixel: older OpenCVs round to them, which in another place may be another step
 HALVINGS = 8
 EXPLAINED = 0.05  # correlation of squared residuals with squared slopes, from which kinds are tried
 FIELD = 2**41  # added to a seed: displacement is independent of the noise
@@ -41,8 +42,8 @@ class Displacement:
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
         nearest = self.kind.endswith("nearest")
         how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-        if nearest:
-            down, across = np.rint(down), np.rint(across)
+        steps = np.float32(1 if nearest else STEPS)
+        down, across = np.rint(steps * down) / steps, np.rint(steps * across) / steps
         moved = cv2.remap(values, columns + across, rows + down, how, borderMode=cv2.BORDER_REFLECT_101)
         return np.asarray(moved, np.float32)
 

@@ -24,7 +24,7 @@ from distort_pipeline.metrics.c2st import C2ST, C2STReport, ImageTiles, tiles_of
 from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, measure, summarise
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.process import track
+from distort_pipeline.process import Progress, track
 from distort_pipeline.records import Image, ModelVerdict, Report, derive_seed, digest
 from distort_pipeline.reports.evaluation import model_verdict, verdict, write_page, write_plots
 from distort_pipeline.reports.evaluation_results import metrics, sweep_text, text_table, write_results
@@ -102,7 +102,12 @@ def _classify(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateCo
         return None
     c2st = C2ST(images, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
     results = dict(track(c2st.results(), total=len(c2st.tested), label="C2ST", unit="generators"))
-    return C2STReport(results, c2st.tstr(), c2st.severity_tstr())
+    with Progress(2, "TSTR", "of distortion and severity", 0) as progress:
+        of_kind = c2st.tstr()
+        progress.add(1)
+        of_severity = c2st.severity_tstr()
+        progress.add(1)
+    return C2STReport(results, of_kind, of_severity)
 
 
 def _metadata(
