@@ -160,7 +160,7 @@ def test_a_wrong_severity_gets_no_good_verdict():
     assert result.diagonal_dominant("severe")
     state, sentence = verdict(result)
     assert state == "bad"
-    assert "but differ from the truth: severe (" in sentence
+    assert "but differs from the truth: severe (" in sentence
     assert "strength: PSNR -6" in remarks(result)[0]
     assert model_verdict(result, None, "severe").state == "bad"
     assert metrics(result).models["severe"].accepted == 0

@@ -146,7 +146,11 @@ def verdict(evaluation: Evaluation, c2st: C2STReport | None = None) -> tuple[str
     told = [name for name in models if _c2st_is_bad(c2st, name)]
     diverse = [name for name in models if _diversity_unlike_true(evaluation, name)]
     for state, doubt, names in (
-        ("bad", "differ from the truth", [f"{name} ({judgement})" for name, judgement in failing.items()]),
+        (
+            "bad",
+            f"differ{'s' if len(models) == 1 else ''} from the truth",
+            [f"{name} ({judgement})" for name, judgement in failing.items()],
+        ),
         ("bad", f"the C2ST accuracy exceeds {GOAL:.0%}", told),
         ("unknown", "the sample diversity differs", diverse),
     ):
