@@ -239,9 +239,8 @@ def _fitted_parts(
     parts, fit = _remembered_parts(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
     parts = parts.with_parts(impulses=impulses)
     score = stages.consider("parts", parts)
-    if score > PARTS_SCORE and any(
-        part.sets > 1 for part in parts.linear
-    ):  # what seems drawn per image may follow from the image
+    # what seems drawn per image may follow from the image
+    if score > PARTS_SCORE and any(part.sets > 1 for part in parts.linear):
         shared, shared_fit = _remembered_parts(
             folder, "shared", lambda: fit_composed(data.fitted, jpeg, per_image=False)
         )
