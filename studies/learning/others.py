@@ -162,20 +162,23 @@ OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
 }
 
 
+def _photographs(folder: Path, count: int) -> list[Image]:
+    """Return `count` photographs of `folder`, evenly spread over their names, cut to CROP_PX."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".tif"))
+    chosen = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
+    return [np.asarray(PILImage.open(path).convert("RGB"))[:CROP_PX, :CROP_PX] for path in chosen]
+
+
 def main() -> None:
     """Learn the named distortions, or all, and print what was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("photos", type=Path, help="not looked at with --pairs")
     parser.add_argument("--only")
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--minutes", type=float, help="with a network, for so long")
     options = parser.parse_args()
-    paths = sorted(
-        p for p in options.photos.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".tif")
-    )
-    chosen = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, options.images).astype(int))]
-    images = [np.asarray(PILImage.open(path).convert("RGB"))[:CROP_PX, :CROP_PX] for path in chosen]
+    images = [] if options.pairs else _photographs(options.photos, options.images)
     settings = LearnSettings(minutes=options.minutes)
     if options.minutes is None:
         settings = LearnSettings(minutes=None, mean_steps=0, adversarial_steps=0)

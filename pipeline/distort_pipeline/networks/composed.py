@@ -100,7 +100,10 @@ class ComposedGenerator:
         return values
 
     def inputs(self, image: Pixels, seed: int, position: TilePosition) -> dict[str, Levels]:
-        """Return base, noise (H, W, 3) in levels, free white noise (H, W, 2) and latents (4,) of a part of an image."""
+        """Return base, noise or overlay (H, W, 3) in levels, free white noise (H, W, 2), latents (4,) of a part.
+
+        Without noise and network the white noise is zeros: nothing uses it.
+        """
         rng = np.random.Generator(np.random.PCG64(seed))
         choice = self.choices[int(rng.integers(len(self.choices)))]
         latent = rng.standard_normal(LATENTS, dtype=np.float32)
