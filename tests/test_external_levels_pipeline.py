@@ -44,7 +44,8 @@ def workplace(tmp_path_factory):
         ]
         assert filters
         patch.setattr(compose_fit, "_candidates", lambda: filters)  # others take minutes
-        patch.setattr(learn, "related_codecs", lambda _: [])
+        for codecs in ("related_codecs", "smaller_codecs"):
+            patch.setattr(learn, codecs, lambda _: [])
         for command in (
             "ingest level-0 --val-count 2",
             "pairs manifest.jsonl --external-pairs lens=level-1,level-2,level-3 --tile-px 256 --workers 0",

@@ -12,7 +12,7 @@ from distort_pipeline import open_corpus
 from distort_pipeline.cli import main
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.images import decode, encode_png
-from distort_pipeline.training import compose_fit
+from distort_pipeline.training import compose_fit, learn
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 IMAGES = 5
@@ -38,6 +38,7 @@ def workplace(tmp_path_factory):
         tried = [each for each in compose_fit._candidates() if each.name in PARTS]
         assert len(tried) == len(PARTS)
         patch.setattr(compose_fit, "_candidates", lambda: tried)
+        patch.setattr(learn, "smaller_codecs", lambda _: [])
         for command in (
             "ingest clean --val-count 1",
             "pairs manifest.jsonl --external-pairs lens=worn --tile-px 256 --workers 0",

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +81,19 @@ def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(f
     assert errors[0] < errors[1] < errors[2]
 
 
+@lru_cache(maxsize=1)
+def _wavelet():
+    layer = CoefficientCurves("dwt97")
+    layer.build(None)
+    return layer
+
+
 def cut_at_planes(image, share, colour=1):
     """An image after a bit plane coder: coefficients below the power of two nearest to its step are 0.
 
     Below `colour` times as much in both colour differences.
     """
-    layer = CoefficientCurves("dwt97")
-    layer.build(None)
+    layer = _wavelet()
     x = normalize(image[None])
     bands = [np.asarray(band) for band in layer.analyse(x)]
     step = np.exp(log_sizes(significance_of(image)[None], np.log([share], dtype=np.float32), np)).item()
@@ -108,7 +115,7 @@ class Unseen:
 @pytest.fixture(scope="module")
 def cut(full_images):
     """A fit to images cut at two levels, the second of which spends less on colour, and what it makes of others."""
-    tiles = np.stack([image[:384, :384] for image in full_images])
+    tiles = np.stack([image[:320, :320] for image in full_images])
     levels = [np.stack([cut_at_planes(tile, *how) for tile in tiles]) for how in ((0.04, 1), (0.01, 2))]
     names = [str(index) for index in range(len(tiles))]
     fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97", MEAN_ONLY)

@@ -7,6 +7,7 @@ the right size and kernel. That tells both exactly, whatever happened to the sma
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -180,14 +181,21 @@ def _dip(image: Pixels, rough: float, kernel: str) -> tuple[int, float]:
 
 def _left(values: NDArray[np.float64], size: int, kernel: str) -> float:
     """Return the mean square of what rows of `size` pixels, scaled up, cannot explain of the columns of `values`."""
-    up = scipy.sparse.csr_matrix(_matrix(size, len(values), kernel).astype(np.float64))
+    up, bands = _scaled_up(size, len(values), kernel)
+    small = scipy.linalg.cho_solve_banded((bands, False), up.T @ values)
+    return float(np.square(values - up @ small).mean())
+
+
+@functools.lru_cache(maxsize=1024)  # images have often the same sides; some 40 kB each
+def _scaled_up(size: int, width: int, kernel: str) -> tuple[scipy.sparse.csr_matrix, NDArray[np.float64]]:
+    """Return the matrix (width, size) that scales a row up, and the Cholesky factor of its normal equations in bands."""
+    up = scipy.sparse.csr_matrix(_matrix(size, width, kernel).astype(np.float64))
     gram = up.T @ up
     bands = np.zeros((BANDWIDTH + 1, size))
     for band in range(BANDWIDTH + 1):
         bands[BANDWIDTH - band, band:] = gram.diagonal(band)
     bands[-1] += 1e-6
-    small = scipy.linalg.solveh_banded(bands, up.T @ values)
-    return float(np.square(values - up @ small).mean())
+    return up, scipy.linalg.cholesky_banded(bands)
 
 
 def _matrix(size: int, width: int, kernel: str) -> NDArray[np.float32]:
