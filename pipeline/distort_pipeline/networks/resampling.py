@@ -188,7 +188,7 @@ def _left(values: NDArray[np.float64], size: int, kernel: str) -> float:
 
 @functools.lru_cache(maxsize=1024)  # images have often the same sides; some 40 kB each
 def _scaled_up(size: int, width: int, kernel: str) -> tuple[scipy.sparse.csr_matrix, NDArray[np.float64]]:
-    """Return the matrix (width, size) that scales a row up, and the Cholesky factor of its normal equations in bands."""
+    """Return the matrix (width, size) that scales a row up, and the factor of its normal equations in bands."""
     up = scipy.sparse.csr_matrix(_matrix(size, width, kernel).astype(np.float64))
     gram = up.T @ up
     bands = np.zeros((BANDWIDTH + 1, size))
