@@ -29,7 +29,14 @@ from distort_pipeline.data.lists import Row, common_root, is_archive, list_table
 from distort_pipeline.data.pairs import distorted_column
 from distort_pipeline.data.sources import open_source, read_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
+from distort_pipeline.metrics.registration import (
+    SHIFTED_PX,
+    Registration,
+    are_shifted,
+    count_shifted,
+    count_warped,
+    find_mismatches,
+)
 from distort_pipeline.records import Image, ImageRecord, PairRecord
 
 NAMES_SHOWN = 3
@@ -334,16 +341,20 @@ def shifts(work: Path, external: Mapping[str, Partners], shards: Sequence[str], 
         gain = f"median gain {np.median(gains):.2f}" if gains else "gain not measurable"
         shift = f"median shift {np.median(shifts):.2f} px, largest {max(shifts):.2f} px, " if shifts else ""
         yield f"{name}: {shift}{gain}; the shift is reliable in {len(shifts)} of {len(pairs)} pairs"
+        largest = max((pair.warp.largest_px for pair in pairs if pair.warp), default=0.0)
+        warped = f"{count_warped(pairs)} turned, scaled or bent by up to {largest:.1f} px" if largest else ""
         if align:
-            count = sum(pair.move is not None for pair in pairs)
-            left = len(pairs) - len(shifts)
-            yield f"{name}: {count} pristine images moved onto their partners" + (
-                f"; {left} pairs stay as they are, because their shift is not reliable" if left else ""
+            count, left = sum(pair.move is not None for pair in pairs), len(pairs) - len(shifts)
+            yield (
+                f"{name}: {count} pristine images moved onto their partners"
+                + (f", {warped}" if warped else "")
+                + (f"; {left} pairs stay as they are, because their shift is not reliable" if left else "")
             )
         elif are_shifted(pairs):
             yield (
-                f"{count_shifted(pairs)} of {len(pairs)} pairs of {name} are shifted by more than {SHIFTED_PX} px: "
-                "--align moves the pristine images onto them; a shift that is part of the distortion should stay"
+                f"{count_shifted(pairs)} of {len(pairs)} pairs of {name} are shifted by more than {SHIFTED_PX} px"
+                + (f", {warped}" if warped else "")
+                + ": --align moves the pristine images onto them; a shift that is part of the distortion should stay"
             )
 
 

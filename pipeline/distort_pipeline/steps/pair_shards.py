@@ -33,11 +33,13 @@ from distort_pipeline.data.pairs import Recipe, val_name
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.registration import Registration, moved, overlap, register, thumbnail
+from distort_pipeline.metrics.registration import Registration, register, thumbnail
+from distort_pipeline.metrics.warp import Shift, Warp
 from distort_pipeline.records import (
     TILE_ALIGN_PX,
     Image,
     ImageRecord,
+    Json,
     PairRecord,
     Tile,
     canonical,
@@ -210,14 +212,14 @@ class Distorted:
 
 @dataclass(frozen=True)
 class Aligned:
-    """The outcome of an alignment: the registration before it, and the rows and columns moved, none if left."""
+    """The outcome of an alignment: the registration before it, and the move, None if left."""
 
     before: Registration
-    move: tuple[float, float] | None
+    move: Shift | Warp | None
 
-    def facts(self) -> dict[str, float | None]:
-        """Return the values for the record of a pair."""
-        y, x = self.move or (0.0, 0.0)
+    def facts(self) -> dict[str, Json]:
+        """Return the values for the record of a pair; a warp's move is that of the middle."""
+        y, x = (self.move.dy, self.move.dx) if self.move else (0.0, 0.0)
         return {**self.before.facts(), "moved_y_px": y, "moved_x_px": x}
 
 
@@ -293,8 +295,8 @@ def align(shard: Shard, pristine: dict[str, Image], partners: Partners) -> tuple
         move = registration.move
         aligned[image.id] = Aligned(registration, move)
         if move is not None:
-            pristine[image.id] = moved(pristine[image.id], *move)
-            images[-1] = replace(placed, tiles=tiles_inside(placed.tiles, overlap(image.height, image.width, *move)))
+            pristine[image.id] = move.apply(pristine[image.id])
+            images[-1] = replace(placed, tiles=tiles_inside(placed.tiles, move.inside(image.height, image.width)))
     return replace(shard, images=tuple(images)), aligned
 
 
