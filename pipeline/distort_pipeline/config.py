@@ -176,7 +176,7 @@ class PairsConfig(ConfigSection):
         metavar="NAME=PATH,…",
         repeatable=True,
     )
-    align: bool = setting(False, "Move pristine images by the shift of their external pairs.", option=True)
+    align: bool = setting(False, "Move pristine images by the shift or the warp of their external pairs.", option=True)
     tile_px: int = setting(384, "Side of a tile, a multiple of 128.", POSITIVE, option=True)
     tiles_per_image: int = setting(4, "Training tiles per image.", POSITIVE, option=True)
     tiles_per_shard: int = setting(32, "Training tiles per shard and task.", POSITIVE)

@@ -22,6 +22,7 @@ from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.patches import cut_patches
 from distort_pipeline.records import Image, make_rng, to_uint8
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
+from studies.learning.everyday import EVERYDAY
 from studies.learning.kadid import KADID, stored
 from studies.learning.trial import load
 
@@ -158,6 +159,7 @@ OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
     "ordered_dither": _ordered_dither,
     "night": _night,
     "shrunk_jpeg": _shrunk_jpeg,
+    **EVERYDAY,
     **{f"kadid_{name}": distort for name, distort in KADID.items()},
 }
 
