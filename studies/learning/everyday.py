@@ -176,7 +176,9 @@ def _old_film(image: Image, rng: Draw) -> Image:
     layer = np.zeros(image.shape[:2], np.float32)
     for _scratch in range(int(rng.integers(3, 9))):
         column = float(rng.uniform(0, image.shape[1]))
-        cv2.line(layer, (int(column), 0), (int(column + rng.uniform(-6, 6)), image.shape[0]), float(rng.uniform(40, 110)), 1)
+        cv2.line(
+            layer, (int(column), 0), (int(column + rng.uniform(-6, 6)), image.shape[0]), float(rng.uniform(40, 110)), 1
+        )
     for _speck in range(int(rng.integers(60, 120))):
         place = (int(rng.uniform(0, image.shape[1])), int(rng.uniform(0, image.shape[0])))
         cv2.ellipse(layer, place, (int(rng.integers(1, 4)), 1), float(rng.uniform(0, 180)), 0, 360, 90.0, -1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -208,6 +209,8 @@ def _block(features: Any, name: str, precision: str) -> Any:
 
 
 NOISE_CHANNELS = 3 + FREE_CHANNELS
+# by `python -m studies.initialisation.prepare`: blurs, noise, curves, block transforms, composed; the residual is 0
+INITIALISATION = Path(__file__).with_name("initialisation.safetensors")
 
 
 def new_body(size: CompactSize | None = None, precision: str = "float32") -> keras.Model:

@@ -18,16 +18,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline import networks
 from distort_pipeline.models.store import read_arrays
 from distort_pipeline.networks.backend import backend_name, bfloat16_is_faster, keras, ops
 from distort_pipeline.networks.compact import (
+    INITIALISATION,
     CompactSize,
     NetworkBatch,
     build_compact_discriminator,
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 
 Inputs = dict[str, NDArray[np.generic]]
 BATCHES_AHEAD = 2
-# by `python -m studies.initialisation.prepare`: blurs, noise, curves, block transforms, composed; the residual is 0
-INITIALISATION = Path(networks.__file__).parent / "initialisation.safetensors"
 
 
 @dataclass(frozen=True)
