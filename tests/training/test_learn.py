@@ -128,8 +128,7 @@ def test_training_goes_back_to_the_best_and_ends_where_nothing_is_gained():
 
 def test_the_head_start_belongs_to_the_network_and_leaves_the_residual_at_0():
     from distort_pipeline.models.store import read_arrays
-    from distort_pipeline.networks.compact import new_body
-    from distort_pipeline.networks.compact import INITIALISATION
+    from distort_pipeline.networks.compact import INITIALISATION, new_body
 
     weights = read_arrays(INITIALISATION)[0]
     assert {name: array.shape for name, array in weights.items()} == {v.path: v.shape for v in new_body().variables}
