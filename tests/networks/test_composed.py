@@ -12,6 +12,7 @@ from synthetic_pairs import IMAGES, bases_of, moved_squares, pairs_of, photograp
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor, DistortedImage, TileSource
+from distort_pipeline.networks.diffusion import fit_diffusion
 from distort_pipeline.networks.displacement import Displacement
 from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import (
@@ -45,6 +46,7 @@ def generator_of_all_parts(even_noise: SignalNoise) -> ComposedGenerator:
         fit_rank_tone(patches, bases, form="ranks", of="luma"),
         fit_blurs(patches, bases),
         fit_local_tone(patches, bases, sigma_px=6.0),
+        fit_diffusion(patches, bases, coupled=True),
         EarlierJpeg(np.array([[3, 13]], np.int32), 40),
     )
     squares = pairs_of(lambda image, number: moved_squares(image, make_rng(number)))

@@ -18,6 +18,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import ColourMatrix, Integers, PhaseTone, RankTone, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.diffusion import Diffusion
 from distort_pipeline.networks.displacement import Displacement
 from distort_pipeline.networks.earlier_jpeg import EarlierJpeg
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
@@ -50,6 +51,7 @@ LINEAR: dict[str, Callable[..., Any]] = {
         EarlierJpeg,
         Shrinkage,
         Median,
+        Diffusion,
         Blurs,
         LocalTone,
     )

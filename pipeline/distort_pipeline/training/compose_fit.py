@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import RANK_TONES, fit_colour_matrix, fit_phase_tone, fit_rank_tone, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.diffusion import fit_diffusion
 from distort_pipeline.networks.earlier_jpeg import fit_earlier_jpeg
 from distort_pipeline.networks.filters import Filters, PhaseFilters, fit_field_filters, fit_filters, fit_phase_filters
 from distort_pipeline.networks.jpeg_stage import JpegStage
@@ -98,6 +99,8 @@ def _candidates() -> list[_Candidate]:
     for side in MEDIAN_SIDES_PX:
         candidates.append(_Candidate(f"median of {side} px", partial(_median, side_px=side), False))
     candidates.append(_Candidate("shrinkage of detail", fit_shrinkage, False))
+    for coupled, of in ((True, "colours"), (False, "each channel")):
+        candidates.append(_Candidate(f"diffusion of {of}", partial(fit_diffusion, coupled=coupled), False))
     for sigma in LOCAL_TONE_SIGMAS_PX:
         name = f"tone by surroundings of {sigma:g} px"
         candidates.append(_Candidate(name, partial(fit_local_tone, sigma_px=sigma), False))
