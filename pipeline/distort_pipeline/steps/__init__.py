@@ -4,7 +4,7 @@
 # stage of dvc.yaml depends on this number, and on no module. tests/goldens check PAIRS and GENERATE.
 INGEST = 1
 PAIRS = 2
-TRAIN = 10
+TRAIN = 11
 EVALUATE = 4
 GENERATE = 7
 EXPORT = 4
