@@ -351,9 +351,9 @@ def shifts(work: Path, external: Mapping[str, Partners], shards: Sequence[str], 
                 + (f"; {left} pairs stay as they are, because their shift is not reliable" if left else "")
             )
         elif are_shifted(pairs):
+            shifted = f"{count_shifted(pairs)} of {len(pairs)} pairs of {name} are shifted by more than {SHIFTED_PX} px"
             yield (
-                f"{count_shifted(pairs)} of {len(pairs)} pairs of {name} are shifted by more than {SHIFTED_PX} px"
-                + (f", {warped}" if warped else "")
+                ", ".join([shifted, warped] if warped else [shifted])
                 + ": --align moves the pristine images onto them; a shift that is part of the distortion should stay"
             )
 

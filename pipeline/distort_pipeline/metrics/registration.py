@@ -104,8 +104,9 @@ def register(pristine: Image, distorted: Image) -> Registration:
     for _ in range(PASSES):
         whole_px = nearest
         windows = _windows(pristine, distorted, corners, whole_px, side)
-        residual_shifts = np.array([window_shift(*pair) for pair in windows])
-        shifts, coherence = whole_px + residual_shifts[:, :2], residual_shifts[:, 2]
+        measured = [window_shift(*pair) for pair in windows]
+        shifts = whole_px + np.array([(window.dy, window.dx) for window in measured])
+        coherence = np.array([window.coherence for window in measured])
         shift = np.median(shifts, axis=0)
         nearest = np.rint(shift).astype(int)
         if (nearest == whole_px).all():

@@ -16,7 +16,7 @@ from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
 from distort_pipeline.metrics.jsd_nss import luma
-from distort_pipeline.metrics.window_shift import COHERENT, Plane, detail_of, window_shift
+from distort_pipeline.metrics.window_shift import COHERENT, Plane, WindowShift, detail_of, window_shift
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Json, Tile, to_uint8
 
 LANCZOS_PX = 4  # half-width of the interpolation kernel
@@ -27,10 +27,12 @@ POWERS = np.array([(i, j) for i in range(DEGREE + 1) for j in range(DEGREE + 1 -
 PASSES = ((256, 6, 1), (192, 8, 2), (128, 12, 3))
 SMALLEST_WINDOW_PX = 64
 AGREEMENT_PX = 0.25  # between a window and the polynomial
-MOST = 0.6  # of all windows
+MOST = 0.75  # of the windows that are coherent
+WINDOWS_A_TERM = 3  # that are coherent, at least
 LEAST_BEND_PX = 0.25  # between two windows: below, it is a shift
 LEFT = 0.95  # of what details have not in common: a warp that leaves more is none
 FITS = 8  # of robust least squares
+BENDING = 0.1  # px of a window that a coefficient of 1 px costs, beyond the first degree: skies show no shifts
 
 Coefficients: TypeAlias = NDArray[np.float64]  # (10, 2): px down and to the right, for each of the POWERS
 Corner: TypeAlias = tuple[int, int]
@@ -97,7 +99,7 @@ class Warp:
 
 
 def find_warp(pristine: Image, distorted: Image) -> tuple[Warp, float] | None:
-    """Return how `distorted` (H, W, 3) is turned, scaled or bent, and the share of the windows that agree.
+    """Return how `distorted` (H, W, 3) is turned, scaled or bent, and the share of coherent windows that agree.
 
     Each pass measures what the one before has left. None unless most windows agree, more than a shift is needed, and
     details have more in common afterwards. In a trial with crops of six photographs, turns of 0.4° and 1.5°, a scale of
@@ -107,26 +109,28 @@ def find_warp(pristine: Image, distorted: Image) -> tuple[Warp, float] | None:
     size = height, width = pristine.shape[:2]
     x, y = (luma(image).astype(np.float32) for image in (pristine, distorted))
     coefficients = np.zeros((len(POWERS), 2))
-    side, corners, agreeing = 0, list[Corner](), 0
+    side, corners, share = 0, list[Corner](), 0.0
     for largest_px, count, degree in PASSES:
         side = min(largest_px, min(size) // 2)
         if side < SMALLEST_WINDOW_PX:
             return None
         corners = _corners(height, width, side, count)
-        measured = np.array([
-            window_shift(_warped(x, coefficients, corner, side, side), _window(y, corner, side)) for corner in corners
-        ])  # fmt: skip
-        coherent = measured[:, 2] > COHERENT
         used = POWERS.sum(axis=1) <= degree
-        terms = _terms(corners, side, size)[coherent][:, used]
-        if len(terms) < 2 * np.count_nonzero(used):
+        windows = [
+            (corner, shift)
+            for corner in corners
+            if (shift := window_shift(_warped(x, coefficients, corner, side, side), _window(y, corner, side))).coherence
+            > COHERENT
+        ]
+        if len(windows) < WINDOWS_A_TERM * np.count_nonzero(used):
             return None
-        change, left = _fitted(terms, measured[coherent, :2])
-        coefficients[used] += change
-        agreeing = int(np.count_nonzero(left < AGREEMENT_PX))
+        terms = _terms([corner for corner, _ in windows], side, size)[:, used]
+        fitted, left = _fitted(terms, [shift for _, shift in windows], coefficients[used], POWERS.sum(axis=1)[used])
+        coefficients[used] = fitted
+        share = float((left < AGREEMENT_PX).mean())
     coefficients = np.round(coefficients, 3) + 0.0  # the last bits of a transform differ by processor
     moves = _terms(corners, side, size) @ coefficients
-    if agreeing < MOST * len(corners) or np.ptp(moves, axis=0).max() < LEAST_BEND_PX:
+    if share < MOST or np.ptp(moves, axis=0).max() < LEAST_BEND_PX:
         return None
     before, after = (
         np.mean([_unlike(_warped(x, move, corner, side, side), _window(y, corner, side)) for corner in corners])
@@ -135,7 +139,7 @@ def find_warp(pristine: Image, distorted: Image) -> tuple[Warp, float] | None:
     if after > LEFT * before:
         return None
     rows = tuple((dy, dx) for dy, dx in coefficients.tolist())
-    return Warp(rows, round(float(np.hypot(*moves.T).max()), 3)), round(agreeing / len(corners), 3)
+    return Warp(rows, round(float(np.hypot(*moves.T).max()), 3)), round(share, 3)
 
 
 def _corners(height: int, width: int, side: int, count: int) -> list[Corner]:
@@ -147,14 +151,25 @@ def _window(plane: Plane, corner: Corner, side: int) -> Plane:
     return plane[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
 
 
-def _fitted(terms: NDArray[np.float64], shifts: NDArray[np.float64]) -> tuple[Coefficients, NDArray[np.float64]]:
-    """Return coefficients (terms, 2) for `shifts` (N, 2), and the distances left (N,), far ones of little weight."""
-    weights = np.ones((len(terms), 1))
+def _fitted(
+    terms: NDArray[np.float64], windows: list[WindowShift], before: Coefficients, degrees: NDArray[np.int64]
+) -> tuple[Coefficients, NDArray[np.float64]]:
+    """Return coefficients (terms, 2), for shifts beyond those `before`, and the distances left (N,).
+
+    By the windows' certainty; those far off hardly count.
+    """
+    certainty = np.array([window.certainty for window in windows])
+    shifts = terms @ before + [(window.dy, window.dx) for window in windows]
+    rows = np.einsum("nab,nt->natb", certainty, terms).reshape(2 * len(terms), -1)
+    targets = np.einsum("nab,nb->na", certainty, shifts).ravel()
+    prior = np.diag(np.repeat(BENDING * (degrees > 1), 2))
+    weights = np.ones(2 * len(terms))
     for _ in range(FITS):
-        coefficients = np.linalg.lstsq(terms * weights, shifts * weights, rcond=None)[0]
-        left = np.hypot(*(shifts - terms @ coefficients).T)
-        weights = 1 / np.sqrt(1 + np.square(left / AGREEMENT_PX))[:, None]
-    return np.asarray(coefficients), np.asarray(left)
+        design = np.concatenate([rows * weights[:, None], prior])
+        fitted = np.linalg.lstsq(design, np.concatenate([targets * weights, np.zeros(len(prior))]), rcond=None)[0]
+        left = np.hypot(*(targets - rows @ fitted).reshape(-1, 2).T)
+        weights = np.repeat(1 / np.sqrt(1 + np.square(left / AGREEMENT_PX)), 2)
+    return np.asarray(fitted.reshape(-1, 2)), np.asarray(left)
 
 
 def _terms(corners: list[Corner], side: int, size: tuple[int, int]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,8 +18,17 @@ COHERENT = 0.5  # the squared cross-spectrum's peak, of its power: medians of 0.
 Plane: TypeAlias = NDArray[np.float32]  # (side, side) luma on 0-255
 
 
-def window_shift(pristine: Plane, distorted: Plane) -> tuple[float, float, float]:
-    """Return the shift (dy, dx) of a window, at most a quarter of its side, and its coherence, 0 to 1.
+class WindowShift(NamedTuple):
+    """The shift of a window, and how far it can be trusted."""
+
+    dy: float  # px, at most a quarter of the window's side
+    dx: float
+    coherence: float  # 0 to 1
+    certainty: NDArray[np.float64]  # (2, 2), 1 across the strongest edges, 0 along them where there are no others
+
+
+def window_shift(pristine: Plane, distorted: Plane) -> WindowShift:
+    """Return the shift of a window.
 
     A symmetric blur multiplies the cross-spectrum by a real factor. Where this factor is negative, phase correlation is
     led astray: by half the path of a motion blur. The squared cross-spectrum has no signs, only the phase of twice the
@@ -37,11 +46,15 @@ def window_shift(pristine: Plane, distorted: Plane) -> tuple[float, float, float
     fy, fx = _frequencies(side)
     turned = squared * (np.exp(1j * ty * fy) * np.exp(1j * tx * fx)).astype(np.complex64)
     power, slope = np.abs(squared), turned.imag
-    normal = [[(power * fy * fy).sum(), (power * fy * fx).sum()], [(power * fy * fx).sum(), (power * fx * fx).sum()]]
-    step = np.linalg.lstsq(np.array(normal), -np.array([(slope * fy).sum(), (slope * fx).sum()]), rcond=1e-6)[0]
+    cross = (power * fy * fx).sum()
+    normal = np.array([[(power * fy * fy).sum(), cross], [cross, (power * fx * fx).sum()]], np.float64)
+    step = np.linalg.lstsq(normal, -np.array([(slope * fy).sum(), (slope * fx).sum()]), rcond=1e-6)[0]
     dy, dx = np.array([ty, tx]) + np.clip(step, -1, 1)
     total = 2 * float(power.sum()) / side**2  # of both halves of the spectrum
-    return float(dy) / 2, float(dx) / 2, float(correlation.max()) / total if total else 0.0
+    coherence = float(correlation.max()) / total if total else 0.0
+    information, axes = np.linalg.eigh(normal)
+    certainty = (axes * np.sqrt(np.maximum(information, 0) / max(information.max(), 1e-30))) @ axes.T
+    return WindowShift(float(dy) / 2, float(dx) / 2, coherence, certainty)
 
 
 def detail_of(window: Plane) -> Plane:
