@@ -45,7 +45,7 @@ def _turned(image: Image, rng: Draw) -> Image:
 
 
 def _tilt_shift(image: Image, _: Draw) -> Image:
-    _, y = _grid(image)
+    y = _grid(image)[1]
     out = image.astype(np.float32)
     for level, sigma in enumerate((1.0, 1.7, 2.6, 3.6)):
         share = np.clip(np.abs(y) / 0.12 - 0.6 - level, 0, 1)[..., None]

@@ -19,6 +19,7 @@ from distort_pipeline.metrics.jsd_nss import luma
 from distort_pipeline.metrics.window_shift import COHERENT, Plane, WindowShift, detail_of, window_shift
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Json, Tile, to_uint8
 
+MOST_PX = 32_766  # of a side, for OpenCV's remap
 LANCZOS_PX = 4  # half-width of the interpolation kernel
 DEGREE = 3
 POWERS = np.array([(i, j) for i in range(DEGREE + 1) for j in range(DEGREE + 1 - i)])  # (10, 2): of y, of x
@@ -93,8 +94,8 @@ class Warp:
     def inside(self, height: int, width: int) -> Tile:
         """Return the part of a moved image without invented pixels; it starts on the grid of tiles."""
         rows, columns = _sources(np.array(self.coefficients), (0, 0), height, width, (height, width))
-        top, bottom = _valid(((rows >= LANCZOS_PX) & (rows < height - LANCZOS_PX)).mean(axis=1) == 1)
-        left, right = _valid(((columns >= LANCZOS_PX) & (columns < width - LANCZOS_PX)).mean(axis=0) == 1)
+        top, bottom = _valid(np.all((rows >= LANCZOS_PX) & (rows < height - LANCZOS_PX), axis=1))
+        left, right = _valid(np.all((columns >= LANCZOS_PX) & (columns < width - LANCZOS_PX), axis=0))
         return Tile(top, left, bottom - top, right - left)
 
 
@@ -106,27 +107,25 @@ def find_warp(pristine: Image, distorted: Image) -> tuple[Warp, float] | None:
     1.01, a barrel and views from a side left 0.01 to 0.16 px in the median window; blur, noise, JPEG and motion blur
     in place had none.
     """
-    size = height, width = pristine.shape[:2]
+    size = (pristine.shape[0], pristine.shape[1])
+    if max(size) > MOST_PX or min(size) < 2 * SMALLEST_WINDOW_PX:
+        return None
     x, y = (luma(image).astype(np.float32) for image in (pristine, distorted))
-    coefficients = np.zeros((len(POWERS), 2))
-    side, corners, share = 0, list[Corner](), 0.0
+    coefficients, share = np.zeros((len(POWERS), 2)), 0.0
     for largest_px, count, degree in PASSES:
         side = min(largest_px, min(size) // 2)
-        if side < SMALLEST_WINDOW_PX:
-            return None
-        corners = _corners(height, width, side, count)
+        corners = _corners(size, side, count)
         used = POWERS.sum(axis=1) <= degree
-        windows = [
-            (corner, shift)
+        measured = [
+            (corner, window_shift(_warped(x, coefficients, corner, side, side), _window(y, corner, side)))
             for corner in corners
-            if (shift := window_shift(_warped(x, coefficients, corner, side, side), _window(y, corner, side))).coherence
-            > COHERENT
         ]
-        if len(windows) < WINDOWS_A_TERM * np.count_nonzero(used):
+        coherent = [(corner, shift) for corner, shift in measured if shift.coherence > COHERENT]
+        if len(coherent) < WINDOWS_A_TERM * np.count_nonzero(used):
             return None
-        terms = _terms([corner for corner, _ in windows], side, size)[:, used]
-        fitted, left = _fitted(terms, [shift for _, shift in windows], coefficients[used], POWERS.sum(axis=1)[used])
-        coefficients[used] = fitted
+        terms = _terms([corner for corner, _ in coherent], side, size)[:, used]
+        shifts = [shift for _, shift in coherent]
+        coefficients[used], left = _fitted(terms, shifts, coefficients[used], POWERS.sum(axis=1)[used])
         share = float((left < AGREEMENT_PX).mean())
     coefficients = np.round(coefficients, 3) + 0.0  # the last bits of a transform differ by processor
     moves = _terms(corners, side, size) @ coefficients
@@ -142,8 +141,8 @@ def find_warp(pristine: Image, distorted: Image) -> tuple[Warp, float] | None:
     return Warp(rows, round(float(np.hypot(*moves.T).max()), 3)), round(share, 3)
 
 
-def _corners(height: int, width: int, side: int, count: int) -> list[Corner]:
-    rows, columns = (np.linspace(0, extent - side, count).astype(int).tolist() for extent in (height, width))
+def _corners(size: tuple[int, int], side: int, count: int) -> list[Corner]:
+    rows, columns = (np.linspace(0, extent - side, count).astype(int).tolist() for extent in size)
     return [(row, column) for row in rows for column in columns]
 
 
