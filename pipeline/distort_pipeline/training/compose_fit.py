@@ -38,6 +38,7 @@ EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
 WORTH = 0.95  # a part has to bring the squared error down to this share of what it was: most may be noise
 FEWER = 0.96  # of two parts the one with more parameters has to leave less than this share
 OWN = 0.93  # the same, where every image would have parameters of its own and the other part's are shared
+SMOOTHER = 0.9  # the same, of a diffusion: it takes grain as well, which noise has to give back
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
@@ -59,6 +60,7 @@ class _Candidate:
     name: str
     fit: Callable[[Sequence[PairPatch], Sequence[Levels]], Any]
     per_image: bool
+    clearly: float = FEWER  # of the best one before, that it has to leave less than
 
 
 def _candidates() -> list[_Candidate]:
@@ -100,7 +102,8 @@ def _candidates() -> list[_Candidate]:
         candidates.append(_Candidate(f"median of {side} px", partial(_median, side_px=side), False))
     candidates.append(_Candidate("shrinkage of detail", fit_shrinkage, False))
     for coupled, of in ((True, "colours"), (False, "each channel")):
-        candidates.append(_Candidate(f"diffusion of {of}", partial(fit_diffusion, coupled=coupled), False))
+        smooth = partial(fit_diffusion, coupled=coupled)
+        candidates.append(_Candidate(f"diffusion of {of}", smooth, False, SMOOTHER))
     for sigma in LOCAL_TONE_SIGMAS_PX:
         name = f"tone by surroundings of {sigma:g} px"
         candidates.append(_Candidate(name, partial(fit_local_tone, sigma_px=sigma), False))
@@ -231,7 +234,7 @@ def _choose(
             }
             error = error_of(moved)
             # a part with more parameters has to be clearly better than one with fewer, which comes first
-            clearly = OWN if best and candidate.per_image and not best[1].per_image else FEWER
+            clearly = OWN if best and candidate.per_image and not best[1].per_image else candidate.clearly
             if best is None or error < clearly * best[0]:
                 best = (error, candidate, moved)
         assert best is not None
