@@ -38,7 +38,6 @@ EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
 WORTH = 0.95  # a part has to bring the squared error down to this share of what it was: most may be noise
 FEWER = 0.96  # of two parts the one with more parameters has to leave less than this share
 OWN = 0.93  # the same, where every image would have parameters of its own and the other part's are shared
-SMOOTHER = 0.9  # the same, of a diffusion: it takes grain as well, which noise has to give back
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
@@ -60,7 +59,7 @@ class _Candidate:
     name: str
     fit: Callable[[Sequence[PairPatch], Sequence[Levels]], Any]
     per_image: bool
-    clearly: float = FEWER  # of the best one before, that it has to leave less than
+    smooths: bool = False  # takes grain as well, which noise then has to give back
 
 
 def _candidates() -> list[_Candidate]:
@@ -103,7 +102,7 @@ def _candidates() -> list[_Candidate]:
     candidates.append(_Candidate("shrinkage of detail", fit_shrinkage, False))
     for coupled, of in ((True, "colours"), (False, "each channel")):
         smooth = partial(fit_diffusion, coupled=coupled)
-        candidates.append(_Candidate(f"diffusion of {of}", smooth, False, SMOOTHER))
+        candidates.append(_Candidate(f"diffusion of {of}", smooth, False, smooths=True))
     for sigma in LOCAL_TONE_SIGMAS_PX:
         name = f"tone by surroundings of {sigma:g} px"
         candidates.append(_Candidate(name, partial(fit_local_tone, sigma_px=sigma), False))
@@ -127,14 +126,19 @@ class PartsFit:
 
 
 def fit_composed(
-    patches: Sequence[PairPatch], jpeg: JpegStage | None, *, per_image: bool = True
+    patches: Sequence[PairPatch], jpeg: JpegStage | None, *, per_image: bool = True, smooth: bool = True
 ) -> tuple[ComposedGenerator, PartsFit]:
     """Return the deterministic parts of a composed generator in front of its last stage `jpeg`, if it has one.
 
-    `patches` are of training images, numbered from 0. Without `per_image`, no image has parameters of its own.
+    `patches` are of training images, numbered from 0. Without `per_image`, no image has parameters of its own;
+    without `smooth`, there is no diffusion.
     """
     images = sorted({patch.image for patch in patches})
-    candidates = [candidate for candidate in _candidates() if per_image or not candidate.per_image]
+    candidates = [
+        candidate
+        for candidate in _candidates()
+        if (per_image or not candidate.per_image) and (smooth or not candidate.smooths)
+    ]
     chosen, identity, error = _choose(patches, images, jpeg, candidates)
     linear = _fitted(chosen, patches)
     filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
@@ -234,7 +238,7 @@ def _choose(
             }
             error = error_of(moved)
             # a part with more parameters has to be clearly better than one with fewer, which comes first
-            clearly = OWN if best and candidate.per_image and not best[1].per_image else candidate.clearly
+            clearly = OWN if best and candidate.per_image and not best[1].per_image else FEWER
             if best is None or error < clearly * best[0]:
                 best = (error, candidate, moved)
         assert best is not None

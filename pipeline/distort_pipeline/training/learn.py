@@ -34,6 +34,7 @@ from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, related_codecs, smaller_codecs
 from distort_pipeline.networks.colour import Integers, fit_colour_matrix
 from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.diffusion import Diffusion
 from distort_pipeline.networks.displacement import displacements
 from distort_pipeline.networks.impulses import Impulses, find_impulses, without_impulses
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
@@ -175,8 +176,7 @@ def _learn_parts(
         fitted, held = without_impulses(data.fitted), without_impulses(data.held)
         data = dataclasses.replace(data, fitted=fitted, held=held)
     parts, fit = _fitted_parts(data, jpeg, impulses, stages, folder)
-    bases = bases_of(parts, data.fitted)
-    samples = [middle_of(data.fitted[n], bases[n], NOISE_PX) for n in one_of_each_image(data.fitted)]
+    bases, samples = _sampled(parts, data)
     if jpeg is None and parts.linear:
         _consider_codecs_behind(parts, fit, bases, data, stages)
         if stages.score < SOFTWARE_SCORE and stages.best.codec is not None:
@@ -188,6 +188,14 @@ def _learn_parts(
     if stages.score < SOFTWARE_SCORE and stages.best.displacement is not None:
         return fit, 0
     noisy = consider_noise("noise", parts, samples, data.held, stages)
+    if stages.score > DONE_SCORE and any(isinstance(part, Diffusion) for part in parts.linear):
+        # it leaves less squared error, but takes grain as well, which noise does not always give back
+        rough, rough_fit = _remembered_parts(folder, "rough", lambda: fit_composed(data.fitted, jpeg, smooth=False))
+        rough = rough.with_parts(impulses=impulses)
+        rough_bases, rough_samples = _sampled(rough, data)
+        rough_noisy = consider_noise("noise without a diffusion", rough, rough_samples, data.held, stages)
+        if stages.best is rough_noisy:
+            parts, fit, bases, samples, noisy = rough, rough_fit, rough_bases, rough_samples, rough_noisy
     if stages.score > OVERLAID_SCORE:
         consider_overlays("parts, overlays", parts.with_parts(impulses=None), struck, stages)
         # a matrix is fitted to what is not clipped: parts take the mean of overlays cut off at white into their curves
@@ -230,6 +238,12 @@ def _learn_parts(
     step = _learn_adversarially(crops, compact, rates, settings, adversarial, stages, folder)
     score = stages.consider(f"adversary, kept {step}", adversarial, better=BETTER)
     return fit, step if stages.score == score else 0
+
+
+def _sampled(parts: ComposedGenerator, data: LearnData) -> tuple[list[Levels], list[tuple[PairPatch, Levels]]]:
+    """Return the bases of the training patches, and the middle of a patch of every image with its own."""
+    bases = bases_of(parts, data.fitted)
+    return bases, [middle_of(data.fitted[n], bases[n], NOISE_PX) for n in one_of_each_image(data.fitted)]
 
 
 def _fitted_parts(
