@@ -7,11 +7,14 @@ import pytest
 
 from distort_pipeline.networks import codec_bank
 from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.diffusion import Diffusion
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import PairPatch
 from distort_pipeline.records import to_uint8
 from distort_pipeline.training import compose_fit, loop
 from distort_pipeline.training import learn as learn_module
+from distort_pipeline.training.compose_fit import PartsFit
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 
 FITS_ALONE = LearnSettings(minutes=None, mean_steps=0, adversarial_steps=0)
@@ -48,6 +51,25 @@ def test_a_codec_is_found_behind_a_tone_curve(sample_images, tmp_path, monkeypat
     assert generator.linear
     assert report.kept.startswith("parts, WEBP")
     assert report.parts
+
+
+def test_a_diffusion_is_kept_only_where_noise_completes_it(sample_images, tmp_path, monkeypatch):
+    smoother = Diffusion(np.full((2, 7, 11), 0.02, np.float32), coupled=True)
+
+    def fits(*_, smooth=True, **__):
+        return ComposedGenerator(linear=(smoother,) if smooth else ()), PartsFit(("diffusion",) * smooth, 40.0, 60.0)
+
+    monkeypatch.setattr(learn_module, "fit_composed", fits)
+    for others in ("related_codecs", "smaller_codecs", "displacements"):
+        monkeypatch.setattr(learn_module, others, lambda *_: [])
+    rng = np.random.default_rng(0)
+    images = [image[:192, :256] for image in sample_images.values()]
+    pairs = [(x, to_uint8(x + 8 * rng.standard_normal(x.shape))) for x in images]
+    patches = [PairPatch(x, y, image, 0, 0, *x.shape[:2]) for image, (x, y) in enumerate(pairs)]
+    generator, report = learn(LearnData(patches[:4], patches[4:], pairs[4:]), FITS_ALONE, tmp_path)
+    assert report.kept == "noise without a diffusion, one gain"
+    assert generator.linear == report.parts == ()
+    assert "parts" in [row.stage for row in report.stages]
 
 
 def test_refuses_what_is_worse_than_the_identity_and_keeps_it_with_keep_anyway(unlike, tmp_path, monkeypatch):
